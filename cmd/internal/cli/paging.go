@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// pageSize is how many names or instances one request asks for: the most that
+// the service reads in one go (design §2, 4).
+const pageSize = 1000
+
+// paging is which part of a long list is asked for.
+type paging struct {
+	after string
+	limit int // 0: all
+}
+
+func (p *paging) flags(cmd *cobra.Command, what string) {
+	cmd.Flags().StringVar(&p.after, "after", "", "only "+what+" that sort after this one")
+	cmd.Flags().IntVar(&p.limit, "limit", 0, "at most this many "+what+" (0: all)")
+	must(cmd.RegisterFlagCompletionFunc("after", cobra.NoFileCompletions))
+}
+
+// pageRequest is the request of list and describe.
+type pageRequest struct {
+	DomainID string `json:"domain_id,omitempty"`
+	After    string `json:"after,omitempty"`
+	Limit    int    `json:"limit"`
+}
+
+// read asks for page after page of what is in the reply's field, and gives one
+// reply that holds it all: the first page's, as it came where there is only
+// one; its "next" stays only where --limit cut the list.
+func (p *paging) read(s *session, op, domain, field string) (json.RawMessage, error) {
+	if p.limit < 0 {
+		return nil, usageError("--limit %d is below zero", p.limit)
+	}
+	request := pageRequest{DomainID: domain, After: p.after}
+	var first json.RawMessage
+	var all []json.RawMessage
+	for pages := 1; ; pages++ {
+		request.Limit = pageSize
+		if p.limit > 0 {
+			request.Limit = min(pageSize, p.limit-len(all))
+		}
+		reply, err := s.call(op, request)
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := pageOf(reply, field)
+		if err != nil {
+			return nil, fmt.Errorf("%s: the reply cannot be read: %w", op, err)
+		}
+		all = append(all, items...)
+		if pages == 1 {
+			first = reply
+		}
+		done := next == "" || len(items) == 0 || p.limit > 0 && len(all) >= p.limit
+		switch {
+		case done && pages == 1:
+			return first, nil
+		case done:
+			return merged(first, field, all, next)
+		}
+		request.After = next
+	}
+}
+
+func pageOf(reply json.RawMessage, field string) (items []json.RawMessage, next string, err error) {
+	var page map[string]json.RawMessage
+	if err := json.Unmarshal(reply, &page); err != nil {
+		return nil, "", err
+	}
+	if err := json.Unmarshal(page[field], &items); err != nil {
+		return nil, "", err
+	}
+	return items, plain(page["next"]), nil
+}
+
+// merged is the first page with the items of all.
+func merged(first json.RawMessage, field string, all []json.RawMessage, next string) (json.RawMessage, error) {
+	var page map[string]json.RawMessage
+	err := json.Unmarshal(first, &page)
+	if err != nil {
+		return nil, err
+	}
+	if page[field], err = json.Marshal(all); err != nil {
+		return nil, err
+	}
+	delete(page, "next")
+	if next != "" {
+		if page["next"], err = json.Marshal(next); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(page)
+}
+
+// noteNext tells a person how to go on after a list that --limit cut.
+func (a *app) noteNext(next string) {
+	if next != "" && a.output == outputTable {
+		fmt.Fprintf(a.stderr, "epum: there are more; go on with --after %q\n", next)
+	}
+}

@@ -1,0 +1,306 @@
+// Package service is the process of `epum serve`: its configuration, and the
+// wiring of its parts. A Go program that wants a running epum of its own, a test
+// for instance, calls Start.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/commands/natsapi"
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/passes"
+	"github.com/seed-524e47bf/epum/engines/simplest"
+	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/jetstream"
+	"github.com/seed-524e47bf/epum/projections"
+)
+
+// Version is the version of the program.
+const Version = "0.1.0"
+
+const (
+	openTimeout = 30 * time.Second // for the streams and buckets; a new cluster needs some
+	stopTimeout = 5 * time.Second  // for what is under way when the process stops
+)
+
+// Service is a running process of the service.
+type Service struct {
+	cfg    Config
+	log    *slog.Logger
+	server *jetstream.Server // nil: the NATS server is not ours
+	nc     *nats.Conn
+	cell   *jetstream.Cell
+
+	events  *jetstream.Log
+	bucket  *jetstream.Bucket
+	replica *projections.Replica
+	reader  *projections.Reader
+	engines *engines.Registry
+	handler *commands.Handler
+	api     *natsapi.API
+	url     string
+
+	parts []part
+	fatal chan error // what ended a part that never should
+}
+
+// part is something that runs until its context ends. The parts are stopped in
+// the reverse of the order in which they were started.
+type part struct {
+	name   string
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Run starts a process of the service, prints the line that says it is ready,
+// and keeps it running until ctx ends. Then it stops cleanly.
+func Run(ctx context.Context, cfg Config, out io.Writer) error {
+	s, err := Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	_, err = fmt.Fprintf(out, "epum ready nats=%s process=%s\n", s.url, cfg.Process)
+	if err != nil {
+		return fmt.Errorf("say that the service is ready: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.fatal:
+		return err
+	}
+}
+
+// Start starts a process of the service and returns once it answers requests
+// and has caught up with the log. ctx bounds the start alone; Stop ends the
+// process.
+func Start(ctx context.Context, cfg Config) (*Service, error) {
+	s := &Service{cfg: cfg, log: cfg.Logger, fatal: make(chan error, 1)}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if err := s.start(ctx); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// URL is where the NATS server is.
+func (s *Service) URL() string { return s.url }
+
+// Stop ends the process cleanly: requests under way are finished, the lease is
+// released, the log and the instances stay.
+func (s *Service) Stop() {
+	if s.api != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		if err := s.api.Stop(ctx); err != nil {
+			s.log.Warn("requests were cut off", "error", err)
+		}
+		cancel()
+		s.api = nil
+	}
+	for n := len(s.parts) - 1; n >= 0; n-- {
+		s.parts[n].cancel()
+		select {
+		case <-s.parts[n].done:
+		case <-time.After(stopTimeout):
+			s.log.Warn("part does not stop", "part", s.parts[n].name)
+		}
+	}
+	s.parts = nil
+	if s.cell != nil {
+		s.cell.Close()
+	}
+	if s.nc != nil {
+		_ = s.nc.FlushTimeout(time.Second) // the last requests to provisioners; they are sent again anyway
+		s.nc.Close()
+	}
+	if s.server != nil {
+		s.server.Shutdown()
+	}
+}
+
+func (s *Service) start(ctx context.Context) error {
+	if s.cfg.Metrics.Listen != "" {
+		return errors.New("metrics.listen: this version has no metrics endpoint yet; leave it out")
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	site := simplest.DefaultSite
+	if s.cfg.Provisioner == ProvisionerProcess {
+		site = s.cfg.Agent.Site
+	}
+	s.engines = engines.NewRegistry("simplest", append([]engines.Kind{simplest.Kind(site)}, s.cfg.Engines...)...)
+	s.replica = projections.NewReplica(s.events, s.bucket, s.log)
+	s.reader = projections.NewReader(s.replica, s.bucket)
+	s.handler = &commands.Handler{Log: s.events, Replica: s.replica, Engines: s.engines, NewID: newID}
+
+	caughtUp := make(chan struct{})
+	s.run("replica", func(ctx context.Context) error {
+		return s.replica.Run(ctx, func() { close(caughtUp) })
+	})
+	select {
+	case <-caughtUp:
+	case err := <-s.fatal:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("catch up with the log: %w", ctx.Err())
+	}
+	if err := s.serveAPI(); err != nil {
+		return err
+	}
+	reporter := &commands.Reporter{
+		Log: s.events, Replica: s.replica, NewID: newID, Logger: s.log,
+		Orphan: natsapi.ReportOrphan(s.nc, s.cfg.Prefix),
+	}
+	s.run("inbox", func(ctx context.Context) error {
+		return s.cell.Inbox().Consume(ctx, func(ctx context.Context, nodeID string, body []byte, _ time.Time, _ uint64) error {
+			return reporter.Handle(ctx, nodeID, body)
+		})
+	})
+	if err := s.runProvisioner(); err != nil {
+		return err
+	}
+	if err := s.addInitial(ctx); err != nil {
+		return err
+	}
+	s.run("leader", s.lead().Run)
+	return nil
+}
+
+func (s *Service) connect(ctx context.Context) error {
+	s.url = s.cfg.NATS.URL
+	if s.url == "" {
+		server, err := jetstream.StartServer(jetstream.EmbeddedConfig{
+			Listen: s.cfg.Embedded.Listen, StoreDir: s.cfg.Embedded.StoreDir,
+			SyncAlways: s.cfg.Embedded.Sync != SyncDefault, Logger: s.log,
+		})
+		if err != nil {
+			return err
+		}
+		s.server, s.url = server, server.ClientURL()
+	}
+	var err error
+	s.nc, err = jetstream.Connect(jetstream.ConnectConfig{
+		URL: s.url, Creds: s.cfg.NATS.Creds, Name: "epum " + s.cfg.Process, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	s.cell, err = jetstream.Open(openCtx, s.nc, jetstream.Config{
+		Prefix: s.cfg.Prefix, Process: s.cfg.Process, Replicas: s.cfg.NATS.Replicas, LeaseTTL: s.cfg.LeaseTTL, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.events, s.bucket = s.cell.Log(), s.cell.State()
+	return nil
+}
+
+func (s *Service) serveAPI() error {
+	var err error
+	s.api, err = natsapi.Serve(s.nc, natsapi.Config{
+		Prefix: s.cfg.Prefix, ServiceName: s.cfg.ServiceName, Version: Version, DefaultUser: s.cfg.DefaultUser,
+		Handler: s.handler, Reads: s.reader, Engines: s.engines, Status: s.status, Logger: s.log,
+	})
+	return err
+}
+
+func (s *Service) lead() *passes.Leader {
+	return passes.NewLeader(passes.Config{
+		Prefix: s.cfg.Prefix, Process: s.cfg.Process, ServiceName: s.cfg.ServiceName, ProvisionerVars: s.cfg.ProvisionerVars,
+		Log: s.events, Lease: s.cell.Lease(), Replica: s.replica, Engines: s.engines, Sender: sender{s.nc}, NewID: newID,
+		Projector: func() *projections.Projector {
+			return projections.NewProjector(s.replica, s.events, s.bucket, s.log)
+		},
+		Logger:         s.log,
+		DecideInterval: s.cfg.DeciderLoopInterval, ReapInterval: s.cfg.ReaperInterval, ReapAge: s.cfg.RecordReapingMaxAge,
+		RetryInterval: s.cfg.RetryInterval, LeaseTTL: s.cfg.LeaseTTL, ExternalDecide: s.cfg.ExternalDecide,
+		OnTerm: func(t *passes.Term) (func(), error) {
+			return natsapi.ServeLeader(s.nc, s.cfg.Prefix, runPass(t), t.Orphan)
+		},
+	})
+}
+
+// runPass answers run_pass from a term.
+func runPass(t *passes.Term) func(context.Context, string) (natsapi.PassResult, error) {
+	return func(ctx context.Context, pass string) (natsapi.PassResult, error) {
+		r, err := t.Run(ctx, pass)
+		if errors.Is(err, passes.ErrUnknownPass) {
+			refused := commands.ErrBadRequest.With("pass %q is not in this version yet; use decide or reap", pass)
+			refused.Field = "pass"
+			return natsapi.PassResult{}, refused
+		}
+		return natsapi.PassResult{
+			Pass: pass, Domains: r.Domains, Launched: r.Launched, Terminated: r.Terminated, Changed: r.Changed,
+			Errors: r.Errors, Seq: r.Seq, DurationMS: r.Duration.Milliseconds(),
+		}, err
+	}
+}
+
+// run starts a part. One that ends by itself ends the process.
+func (s *Service) run(name string, work func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := part{name: name, cancel: cancel, done: make(chan struct{})}
+	s.parts = append(s.parts, p)
+	go func() {
+		defer close(p.done)
+		err := work(ctx)
+		if ctx.Err() == nil {
+			select {
+			case s.fatal <- fmt.Errorf("%s ended: %w", name, err):
+			default:
+			}
+		}
+	}()
+}
+
+func (s *Service) status(ctx context.Context) (natsapi.Status, error) {
+	counts := s.reader.Counts()
+	status := natsapi.Status{
+		ServiceName: s.cfg.ServiceName, AppliedSeq: s.replica.Applied(), CheckpointSeq: s.reader.CheckpointSeq(ctx),
+		Domains: counts.Domains, Instances: counts.Instances,
+	}
+	holder, err := s.cell.Lease().Holder(ctx)
+	if errors.Is(err, projections.ErrNotFound) {
+		return status, nil
+	}
+	if err != nil {
+		return status, err
+	}
+	s.replica.View(func(st *events.State) {
+		if l := st.Leader(); l.Process == holder {
+			status.Leader = &natsapi.LeaderStatus{Process: l.Process, Epoch: l.Epoch}
+		}
+	})
+	return status, nil
+}
+
+// sender sends requests to provisioners over core NATS.
+type sender struct{ nc *nats.Conn }
+
+// Send implements passes.Sender.
+func (s sender) Send(subject string, headers map[string]string, body []byte) error {
+	msg := &nats.Msg{Subject: subject, Header: nats.Header{}, Data: body}
+	for name, value := range headers {
+		msg.Header.Set(name, value)
+	}
+	return s.nc.PublishMsg(msg)
+}
+
+// newID gives a UUID of version 7: a later one sorts higher.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

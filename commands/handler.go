@@ -1,0 +1,199 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
+)
+
+// RetryFor is how long a command or report is decided again after conflicts
+// (design §3).
+const RetryFor = 5 * time.Second
+
+// MaxCommandIDBytes is the longest command id.
+const MaxCommandIDBytes = 256
+
+// Log is the event log as a writer sees it. It is safe for concurrent use.
+type Log interface {
+	// Append appends one event if its guard holds, and gives its sequence. It
+	// fails with an *events.ConflictError where the guard does not hold, and
+	// with an error that wraps events.ErrUnavailable where the outcome is not
+	// known.
+	Append(ctx context.Context, draft events.Draft) (uint64, error)
+	// Last gives the last event of an aggregate, read from the log's leader;
+	// projections.ErrNotFound where there is none.
+	Last(ctx context.Context, key events.Key) (projections.LastEvent, error)
+}
+
+// Replica is the fold that commands are decided on, as projections.Replica.
+type Replica interface {
+	View(read func(*events.State))
+	Barrier(ctx context.Context) (uint64, error)
+	WaitFor(ctx context.Context, seq uint64) error
+	Repeat(causation string) (seq uint64, ok bool)
+}
+
+// Handler takes commands. It is safe for concurrent use; its fields are not to
+// be changed once it is in use.
+type Handler struct {
+	Log     Log
+	Replica Replica
+	Engines *engines.Registry
+	NewID   func() string    // ids of events
+	Now     func() time.Time // nil: time.Now
+}
+
+// Do carries out a command and gives the sequence of its event, or the
+// aggregate's last one where it changes nothing. caller is a plain name.
+// commandID makes a repeat within two minutes answer with the first one's
+// sequence; "" for none. It fails with an *Error, or with an error that AsError
+// maps to one.
+func (h *Handler) Do(ctx context.Context, caller, commandID string, cmd Command) (uint64, error) {
+	if err := checkNames("caller", caller); err != nil {
+		return 0, err
+	}
+	causation, err := causationID(caller, commandID)
+	if err != nil {
+		return 0, err
+	}
+	if err := cmd.Check(h.Engines); err != nil {
+		return 0, err
+	}
+	a := attempt{h: h, cmd: cmd, caller: caller, causation: causation, key: cmd.Key(caller)}
+	deadline := h.now().Add(RetryFor)
+	for {
+		seq, done, err := a.try(ctx)
+		if done || err != nil {
+			return seq, err
+		}
+		if a.conflicts > 0 && !h.now().Before(deadline) {
+			return 0, ErrWriteConflict.With("others kept writing to the same name for %s; try again", RetryFor)
+		}
+	}
+}
+
+func (h *Handler) now() time.Time {
+	if h.Now == nil {
+		return time.Now()
+	}
+	return h.Now()
+}
+
+// attempt is one command on its way.
+type attempt struct {
+	h         *Handler
+	cmd       Command
+	caller    string
+	causation string
+	key       events.Key
+	id        string // of the event, one for all tries; "": none was made yet
+	sure      bool   // the replica has passed a barrier since the command came
+	removed   uint64 // sequence of the .removed event that guards a name that is not in the fold; 0: none
+	conflicts int
+}
+
+// try decides once and appends. Neither done nor an error means: once more,
+// the replica knows more now.
+func (a *attempt) try(ctx context.Context) (seq uint64, done bool, err error) {
+	var v View
+	a.h.Replica.View(func(s *events.State) { v = a.cmd.Look(s, a.caller) })
+	// After the view: a first one that the view shows is then known as a repeat.
+	if a.causation != "" {
+		if seq, ok := a.h.Replica.Repeat(a.causation); ok {
+			return seq, true, nil
+		}
+	}
+	if v.Unknown != "" {
+		return 0, true, ErrUnavailable.With("this process is too old for what was written there (%s); another one may know it", v.Unknown)
+	}
+	out, err := a.cmd.Decide(v, a.h.Engines)
+	if err != nil || !out.Changes && a.causation == "" {
+		if !a.sure {
+			return 0, false, a.barrier(ctx)
+		}
+		return v.Seq, true, err
+	}
+	seq, err = a.h.Log.Append(ctx, a.draft(v, out.Event))
+	if conflict, ok := errors.AsType[*events.ConflictError](err); ok {
+		a.conflicts++
+		return 0, false, a.catchUp(ctx, v, conflict)
+	}
+	return seq, true, err
+}
+
+func (a *attempt) barrier(ctx context.Context) error {
+	a.sure = true
+	if _, err := a.h.Replica.Barrier(ctx); err != nil {
+		return fmt.Errorf("barrier before an answer: %w", err)
+	}
+	return nil
+}
+
+func (a *attempt) draft(v View, ev events.Event) events.Draft {
+	if a.id == "" {
+		a.id = a.h.NewID()
+	}
+	guard := v.Seq
+	if guard == 0 {
+		guard = a.removed
+	}
+	return events.Draft{
+		ID: a.id, Key: a.key, Event: ev, Guard: events.Guard{Key: a.key, Seq: guard},
+		Actor: a.caller, CausationID: a.causation,
+	}
+}
+
+// catchUp lets the replica fold what the append ran into. Where the name was
+// not in the fold, it looks whether a removed one guards it.
+func (a *attempt) catchUp(ctx context.Context, v View, conflict *events.ConflictError) error {
+	if v.Seq == 0 {
+		last, err := a.h.Log.Last(ctx, a.key)
+		if err != nil && !errors.Is(err, projections.ErrNotFound) {
+			return fmt.Errorf("read the last event of %s: %w", a.key, err)
+		}
+		a.removed = 0
+		if last.Type == events.TypeDomainRemoved || last.Type == events.TypeDefinitionRemoved {
+			a.removed = last.Seq
+		}
+		return a.h.Replica.WaitFor(ctx, last.Seq)
+	}
+	if conflict.Got > v.Seq {
+		return a.h.Replica.WaitFor(ctx, conflict.Got)
+	}
+	_, err := a.h.Replica.Barrier(ctx)
+	return err
+}
+
+// causationID is what the log remembers of a command: <caller>/<command id>. A
+// caller that would make that ambiguous, or that a header would not keep as it
+// is, stands there as its token. It is "" without a command id.
+func causationID(caller, commandID string) (string, error) {
+	if commandID == "" {
+		return "", nil
+	}
+	if err := CheckCommandID(commandID); err != nil {
+		return "", err
+	}
+	if strings.ContainsFunc(caller, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == '=' }) {
+		caller = events.Token(caller)
+	}
+	return caller + "/" + commandID, nil
+}
+
+// CheckCommandID refuses with an ErrBadRequest what is no command id: 1 to 256
+// bytes of UTF-8, no control characters, no space at either end.
+func CheckCommandID(id string) error {
+	if id == "" || len(id) > MaxCommandIDBytes || !utf8.ValidString(id) ||
+		strings.TrimSpace(id) != id || strings.ContainsFunc(id, unicode.IsControl) {
+		return badField("Nats-Msg-Id", "must have 1 to %d bytes of UTF-8, no control characters and no space at either end", MaxCommandIDBytes)
+	}
+	return nil
+}

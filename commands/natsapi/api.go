@@ -1,0 +1,241 @@
+package natsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// The operations that are no commands (design §3).
+const (
+	OpListDomains        = "list_domains"
+	OpDescribeDomain     = "describe_domain"
+	OpListDefinitions    = "list_domain_definitions"
+	OpDescribeDefinition = "describe_domain_definition"
+	OpStatus             = "status"
+	OpRunPass            = "run_pass"
+)
+
+const (
+	// queueGroup is the one of all processes (design §3).
+	queueGroup = "epum"
+	// requestTimeout bounds one request: what commands retry for, and as much again.
+	requestTimeout = 2 * commands.RetryFor
+	// lane is how many requests of one operation are worked on at a time; more
+	// wait in the subscription.
+	lane = 1024
+	// pendingMsgs and pendingBytes are what may wait in one subscription.
+	pendingMsgs  = 1 << 20
+	pendingBytes = 512 << 20
+)
+
+// Reader answers the reads, as projections.Reader. Each answer shows all that
+// was acknowledged before.
+type Reader interface {
+	ListDomains(ctx context.Context, owner, after string, limit int) (names []string, next string, err error)
+	DescribeDomain(ctx context.Context, id events.DomainID, after string, limit int) ([]byte, error)
+	ListDefinitions(ctx context.Context, after string, limit int) (names []string, next string, err error)
+	DescribeDefinition(ctx context.Context, name string) (*events.Definition, error)
+}
+
+// Config is what the endpoints need.
+type Config struct {
+	Prefix      events.Prefix // "": events.DefaultPrefix
+	ServiceName string        // name of the micro service; "": epum
+	Version     string        // of the program, semantic; "": 0.0.0
+	DefaultUser string        // who the caller token "-" means; "": nobody
+	Handler     *commands.Handler
+	Reads       Reader
+	Engines     *engines.Registry // documents the engines of definitions
+	Status      func(context.Context) (Status, error)
+	Logger      *slog.Logger
+	// Observe hears of each request's end with its code (200 where it went
+	// well); nil: nobody wants to know. It must not block.
+	Observe func(op string, code int, took time.Duration)
+}
+
+// API is the endpoints of one process.
+type API struct {
+	nc      *nats.Conn
+	conf    Config
+	service micro.Service
+	ctx     context.Context // ends when Stop gives up waiting
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	begun   atomic.Uint64 // requests taken so far
+}
+
+// Serve starts the endpoints. They answer until Stop; the connection stays the
+// caller's.
+func Serve(nc *nats.Conn, conf Config) (*API, error) {
+	if conf.Prefix == "" {
+		conf.Prefix = events.DefaultPrefix
+	}
+	if conf.ServiceName == "" {
+		conf.ServiceName = "epum"
+	}
+	if conf.Version == "" {
+		conf.Version = "0.0.0"
+	}
+	service, err := micro.AddService(nc, micro.Config{
+		Name: conf.ServiceName, Version: conf.Version, QueueGroup: queueGroup,
+		Description: "Elastic domains on NATS JetStream",
+		Metadata:    map[string]string{"prefix": string(conf.Prefix)},
+		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
+			conf.Logger.Error("endpoint fault", "subject", e.Subject, "error", e.Description)
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add the service %s: %w", conf.ServiceName, err)
+	}
+	a := &API{nc: nc, conf: conf, service: service}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	for op, answer := range a.operations() {
+		err := service.AddEndpoint(op, a.endpoint(op, answer),
+			micro.WithEndpointSubject(string(conf.Prefix)+".cmd.*."+op),
+			micro.WithEndpointPendingLimits(pendingMsgs, pendingBytes))
+		if err != nil {
+			a.cancel()
+			return nil, errors.Join(fmt.Errorf("add the endpoint %s: %w", op, err), service.Stop())
+		}
+	}
+	return a, nil
+}
+
+// answer works one request out: the reply's body, or an error.
+type answer func(ctx context.Context, r *request) ([]byte, error)
+
+func (a *API) operations() map[string]answer {
+	ops := map[string]answer{
+		OpListDomains:        a.listDomains,
+		OpDescribeDomain:     a.describeDomain,
+		OpListDefinitions:    a.listDefinitions,
+		OpDescribeDefinition: a.describeDefinition,
+		OpStatus:             a.status,
+		OpRunPass:            a.runPass,
+	}
+	for _, op := range commands.Ops {
+		ops[op] = a.command
+	}
+	return ops
+}
+
+// endpoint hands each request over to a goroutine of its own, at most lane at a
+// time.
+func (a *API) endpoint(op string, work answer) micro.Handler {
+	free := make(chan struct{}, lane)
+	return micro.HandlerFunc(func(msg micro.Request) {
+		free <- struct{}{}
+		a.running.Add(1)
+		a.begun.Add(1)
+		go func() {
+			a.serve(op, work, msg)
+			a.running.Done()
+			<-free
+		}()
+	})
+}
+
+func (a *API) serve(op string, work answer, msg micro.Request) {
+	start := time.Now()
+	limit := requestTimeout
+	if op == OpRunPass {
+		limit = passTimeout + leaderWait
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, limit)
+	defer cancel()
+	body, err := a.try(ctx, op, work, msg)
+	code := 200
+	if err == nil {
+		err = a.reply(msg.Reply(), body)
+	}
+	if err != nil {
+		code = a.refuse(op, msg, err)
+	}
+	if a.conf.Observe != nil {
+		a.conf.Observe(op, code, time.Since(start))
+	}
+}
+
+// try reads the request and works it out; a panic is an internal fault of this
+// request alone.
+func (a *API) try(ctx context.Context, op string, work answer, msg micro.Request) (body []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	r, err := readRequest(op, a.conf.DefaultUser, msg)
+	if err != nil {
+		return nil, err
+	}
+	return work(ctx, r)
+}
+
+func (a *API) reply(to string, body []byte) error {
+	if to == "" {
+		return nil
+	}
+	return a.nc.Publish(to, body)
+}
+
+// refuse answers with an error and gives its code.
+func (a *API) refuse(op string, msg micro.Request, err error) int {
+	told := commands.AsError(err)
+	switch {
+	case errors.Is(told, commands.ErrInternal):
+		a.conf.Logger.Error("request failed", "op", op, "subject", msg.Subject(), "error", err)
+	case errors.Is(told, commands.ErrUnavailable):
+		a.conf.Logger.Warn("request not answered for sure", "op", op, "subject", msg.Subject(), "error", err)
+	}
+	if err := respondError(a.nc, msg.Reply(), told); err != nil {
+		a.conf.Logger.Error("reply failed", "op", op, "subject", msg.Subject(), "error", err)
+	}
+	return told.Code
+}
+
+// Stop takes no further requests, works off those that have arrived, and
+// returns when they are answered, or with ctx's error.
+func (a *API) Stop(ctx context.Context) error {
+	defer a.cancel()
+	if err := a.service.Stop(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		return fmt.Errorf("stop the service %s: %w", a.conf.ServiceName, err)
+	}
+	// What the server has sent is in the subscriptions after a flush; they are
+	// empty when nothing comes out of them any more.
+	flushErr := a.nc.FlushWithContext(ctx)
+	for before := a.begun.Load() + 1; before != a.begun.Load(); {
+		before = a.begun.Load()
+		done := make(chan struct{})
+		go func() { a.running.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return fmt.Errorf("stop the service %s: %w", a.conf.ServiceName, ctx.Err())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if flushErr != nil && !errors.Is(flushErr, nats.ErrConnectionClosed) {
+		return fmt.Errorf("stop the service %s: %w", a.conf.ServiceName, flushErr)
+	}
+	return a.flushReplies(ctx)
+}
+
+func (a *API) flushReplies(ctx context.Context) error {
+	if err := a.nc.FlushWithContext(ctx); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		return fmt.Errorf("send the last replies: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package natsapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+const (
+	// leaderWait is how long run_pass waits for a leader (design §3).
+	leaderWait = 5 * time.Second
+	// passTimeout bounds one pass that was asked for.
+	passTimeout = 60 * time.Second
+	// leaderPoll is how often run_pass looks for a leader.
+	leaderPoll = 100 * time.Millisecond
+
+	opOrphan = "orphan"
+)
+
+// Passes are the names that run_pass takes.
+var Passes = []string{"decide", "doctor", "reap"}
+
+type passRequest struct {
+	Pass string `json:"pass"`
+}
+
+type orphanReport struct {
+	NodeID string `json:"node_id"`
+	Site   string `json:"site,omitempty"`
+}
+
+// runPass asks the leader, whichever process that is.
+func (a *API) runPass(ctx context.Context, r *request) ([]byte, error) {
+	pass := r.form.Choice("pass", Passes...)
+	if err := r.form.Done(); err != nil {
+		return nil, err
+	}
+	body, err := encode(passRequest{pass})
+	if err != nil {
+		return nil, err
+	}
+	for start := time.Now(); ; {
+		reply, err := a.askLeader(ctx, body)
+		switch {
+		case err == nil:
+			return reply, nil
+		case !errors.Is(err, nats.ErrNoResponders):
+			return nil, err
+		case time.Since(start) >= leaderWait:
+			return nil, commands.ErrUnavailable.With("there is no leader to run the pass; try again")
+		}
+		select {
+		case <-time.After(leaderPoll):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (a *API) askLeader(ctx context.Context, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	msg, err := a.nc.RequestWithContext(ctx, a.conf.Prefix.LeaderCall(OpRunPass), body)
+	if err != nil {
+		return nil, err
+	}
+	return replyOf(msg)
+}
+
+// replyOf gives a reply's body, or the *commands.Error that it carries.
+func replyOf(msg *nats.Msg) ([]byte, error) {
+	if msg.Header.Get(micro.ErrorCodeHeader) == "" {
+		return msg.Data, nil
+	}
+	var body errorBody
+	if err := json.Unmarshal(msg.Data, &body); err != nil || body.Error == nil {
+		return nil, fmt.Errorf("error reply without a readable body: %s", msg.Header.Get(micro.ErrorHeader))
+	}
+	return nil, body.Error
+}
+
+// ServeLeader answers the calls that only the leader can: a leader starts it
+// with its term and stops it with the term's end, which ends the context of
+// passes under way. run is called from goroutines of its own; orphan, which
+// hears of each orphan reported by any process, from one and must not block.
+func ServeLeader(
+	nc *nats.Conn, prefix events.Prefix,
+	run func(ctx context.Context, pass string) (PassResult, error), orphan func(nodeID, site string),
+) (stop func(), err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	passes, err := nc.Subscribe(prefix.LeaderCall(OpRunPass), func(msg *nats.Msg) {
+		go func() {
+			if err := servePass(ctx, nc, msg, run); err != nil {
+				_ = respondError(nc, msg.Reply, commands.AsError(err)) // the asker's time-out covers a lost reply
+			}
+		}()
+	})
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("subscribe to run_pass: %w", err)
+	}
+	orphans, err := nc.Subscribe(prefix.LeaderCall(opOrphan), func(msg *nats.Msg) {
+		var o orphanReport
+		if json.Unmarshal(msg.Data, &o) == nil && o.NodeID != "" {
+			orphan(o.NodeID, o.Site)
+		}
+	})
+	if err != nil {
+		cancel()
+		return nil, errors.Join(fmt.Errorf("subscribe to orphan: %w", err), passes.Unsubscribe())
+	}
+	return func() {
+		cancel()
+		// They fail only where the connection is closed, and the subscriptions with it.
+		_, _ = passes.Unsubscribe(), orphans.Unsubscribe()
+	}, nil
+}
+
+func servePass(ctx context.Context, nc *nats.Conn, msg *nats.Msg, run func(context.Context, string) (PassResult, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	var request passRequest
+	if err := json.Unmarshal(msg.Data, &request); err != nil {
+		return commands.ErrBadRequest.With("the request is not valid JSON")
+	}
+	result, err := run(ctx, request.Pass)
+	if err != nil {
+		return err
+	}
+	body, err := encode(result)
+	if err != nil {
+		return err
+	}
+	return nc.Publish(msg.Reply, body)
+}
+
+// ReportOrphan gives the hook that tells the leader of orphans, for
+// commands.Reporter. Where there is no leader the report is lost; the orphan's
+// next one comes through.
+func ReportOrphan(nc *nats.Conn, prefix events.Prefix) func(nodeID, site string) {
+	return func(nodeID, site string) {
+		body, err := encode(orphanReport{NodeID: nodeID, Site: site})
+		if err == nil {
+			_ = nc.Publish(prefix.LeaderCall(opOrphan), body) // lost like one without a leader
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package natsapi
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// request is one request whose caller and size are checked.
+type request struct {
+	op        string
+	caller    string // a plain name
+	commandID string // "": none
+	form      *commands.Form
+}
+
+// readRequest checks in the order of design §3: the caller (403), the size
+// (413), the form (400).
+func readRequest(op, defaultUser string, msg micro.Request) (*request, error) {
+	caller, err := callerOf(msg.Subject(), op, defaultUser)
+	if err != nil {
+		return nil, err
+	}
+	form, formErr := commands.ReadForm(msg.Data())
+	if formErr == nil {
+		if said, given := form.Caller(); given && said != caller {
+			return nil, commands.ErrNotPermitted.With("the request's caller %q is not who sends it, %q", said, caller)
+		}
+	}
+	if len(msg.Data()) > commands.MaxBytes {
+		return nil, commands.ErrTooLarge.With("the request has %d bytes, at most %d are allowed", len(msg.Data()), commands.MaxBytes)
+	}
+	if formErr != nil {
+		return nil, formErr
+	}
+	r := &request{op: op, caller: caller, form: form}
+	switch ids := msg.Headers().Values(nats.MsgIdHdr); len(ids) {
+	case 0:
+	case 1:
+		r.commandID = ids[0]
+		err = commands.CheckCommandID(r.commandID)
+	default:
+		err = commands.ErrBadRequest.With("the header %s is given twice; give it once", nats.MsgIdHdr)
+	}
+	return r, err
+}
+
+// callerOf gives the plain name of who sends: the subject's last token but one.
+func callerOf(subject, op, defaultUser string) (string, error) {
+	rest := strings.TrimSuffix(subject, "."+op)
+	token := rest[strings.LastIndexByte(rest, '.')+1:]
+	if token == "-" {
+		if defaultUser == "" {
+			return "", commands.ErrNotPermitted.With("the caller \"-\" means the default user, and none is configured; name a caller")
+		}
+		return defaultUser, nil
+	}
+	caller, err := events.ParseToken(token)
+	if err != nil {
+		bad := commands.ErrBadRequest.With("the caller token %q is not the canonical form of a name", token)
+		bad.Field = "caller"
+		return "", bad
+	}
+	return caller, nil
+}
+
+// command carries out a command.
+func (a *API) command(ctx context.Context, r *request) ([]byte, error) {
+	cmd, err := commands.DecodeForm(r.op, r.form)
+	if err != nil {
+		return nil, err
+	}
+	seq, err := a.conf.Handler.Do(ctx, r.caller, r.commandID, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}'), nil
+}
+
+// errorBody is the body of an error reply.
+type errorBody struct {
+	Error *commands.Error `json:"error"`
+}
+
+// respondError sends an error in the form of the micro package.
+func respondError(nc *nats.Conn, to string, told *commands.Error) error {
+	if to == "" {
+		return nil
+	}
+	body, err := json.Marshal(errorBody{told})
+	if err != nil {
+		return err
+	}
+	return nc.PublishMsg(&nats.Msg{
+		Subject: to,
+		Header: nats.Header{
+			micro.ErrorCodeHeader: {strconv.Itoa(told.Code)},
+			micro.ErrorHeader:     {oneLine(told.Error())},
+		},
+		Data: body,
+	})
+}
+
+// oneLine makes text fit for a header.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,232 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// MaxInstanceBytes is the most that an instance's document may have (design §5,
+// 64 KiB).
+const MaxInstanceBytes = 64 << 10
+
+// Reporter takes the instance_info reports of provisioners and agents. It is
+// safe for concurrent use; its fields are not to be changed once it is in use.
+type Reporter struct {
+	Log     Log
+	Replica Replica
+	NewID   func() string
+	// Orphan hears of an instance that lives though it should not: the leader
+	// is to terminate it at the site of its report ("": it gave none).
+	Orphan func(nodeID, site string)
+	Logger *slog.Logger
+	Now    func() time.Time // nil: time.Now
+}
+
+// report is an instance_info as it was sent.
+type report struct {
+	nodeID string
+	state  events.InstanceState
+	site   string
+	fields map[string]json.RawMessage // all of them, compact
+}
+
+// Handle takes one report about the instance that the subject names. nil means
+// that it is dealt with, also where it was dropped; an *events.DeadLetterError
+// that it never can be; any other error that it is to be delivered again.
+func (r *Reporter) Handle(ctx context.Context, nodeID string, body []byte) error {
+	rep, err := decodeReport(nodeID, body)
+	if err != nil {
+		return err
+	}
+	now := r.Now
+	if now == nil {
+		now = time.Now
+	}
+	id := r.NewID()
+	for deadline, sure := now().Add(RetryFor), false; ; {
+		var i *events.Instance
+		unknown := ""
+		r.Replica.View(func(s *events.State) {
+			if i = s.Instance(nodeID); i != nil && s.HasUnknown() {
+				unknown = s.Unknown(i.Domain.InstanceKey(i.ID))
+			}
+		})
+		if i == nil {
+			if sure {
+				r.drop(rep)
+				return nil
+			}
+			if _, err := r.Replica.Barrier(ctx); err != nil {
+				return fmt.Errorf("barrier before a report of %s is dropped: %w", nodeID, err)
+			}
+			sure = true
+			continue
+		}
+		if unknown != "" {
+			return fmt.Errorf("report of %s: %w: this process does not know %s", nodeID, events.ErrUnavailable, unknown)
+		}
+		conflict, err := r.accept(ctx, id, i, rep)
+		if conflict == nil {
+			return err
+		}
+		if !now().Before(deadline) {
+			return fmt.Errorf("report of %s: %w", nodeID, conflict)
+		}
+		if err := r.catchUp(ctx, i, conflict); err != nil {
+			return fmt.Errorf("report of %s: %w", nodeID, err)
+		}
+	}
+}
+
+// accept appends what the report says of an instance, if that is news.
+func (r *Reporter) accept(ctx context.Context, id string, i *events.Instance, rep *report) (*events.ConflictError, error) {
+	if i.State.Terminal() && rep.state < events.Terminated {
+		r.orphan(rep)
+	}
+	ev, news, err := decideReport(i, rep)
+	if err != nil || !news {
+		return nil, err
+	}
+	key := i.Domain.InstanceKey(i.ID)
+	_, err = r.Log.Append(ctx, events.Draft{
+		ID: id, Key: key, Event: ev, Guard: events.Guard{Key: key, Seq: i.Seq}, Actor: i.ID,
+	})
+	if conflict, ok := errors.AsType[*events.ConflictError](err); ok {
+		return conflict, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("append report of %s: %w", i.ID, err)
+	}
+	return nil, nil
+}
+
+func (r *Reporter) catchUp(ctx context.Context, i *events.Instance, conflict *events.ConflictError) error {
+	if conflict.Got > i.Seq {
+		return r.Replica.WaitFor(ctx, conflict.Got)
+	}
+	_, err := r.Replica.Barrier(ctx)
+	return err
+}
+
+// drop forgets a report about an instance that nobody knows.
+func (r *Reporter) drop(rep *report) {
+	r.Logger.Warn("report of an unknown instance dropped", "instance", rep.nodeID, "state", string(rep.state), "site", rep.site)
+	if rep.state < events.Terminated {
+		r.orphan(rep)
+	}
+}
+
+func (r *Reporter) orphan(rep *report) {
+	if r.Orphan != nil {
+		r.Orphan(rep.nodeID, rep.site)
+	}
+}
+
+// decodeReport reads a report. It fails with an *events.DeadLetterError.
+func decodeReport(nodeID string, body []byte) (*report, error) {
+	malformed := func(format string, args ...any) (*report, error) {
+		return nil, &events.DeadLetterError{Reason: fmt.Sprintf(format, args...)}
+	}
+	compact := jsontext.Value(body).Clone()
+	if compact.Kind() != '{' {
+		return malformed("the report is no JSON object")
+	}
+	if err := compact.Compact(); err != nil {
+		return malformed("the report is no JSON object: %v", err)
+	}
+	form, err := ReadForm(compact)
+	if err != nil {
+		return malformed("the report is no JSON object: %v", err)
+	}
+	rep := &report{fields: make(map[string]json.RawMessage, len(form.fields))}
+	for _, f := range form.fields {
+		rep.fields[f.name] = f.value
+	}
+	rep.nodeID, _ = form.text("node_id")
+	if rep.nodeID != nodeID {
+		return malformed("node_id %q differs from the subject's %q", rep.nodeID, nodeID)
+	}
+	state, _ := form.text("state")
+	if rep.state = events.InstanceState(state); !rep.state.Known() {
+		return malformed("unknown state %q", state)
+	}
+	if site := rep.fields["site"]; jsontext.Value(site).Kind() == '"' {
+		rep.site, _ = form.text("site")
+	}
+	return rep, nil
+}
+
+// decideReport is pure: what a report changes on an instance (design §4).
+func decideReport(i *events.Instance, rep *report) (ev events.StateChanged, news bool, err error) {
+	if rep.state < i.State {
+		return ev, false, nil
+	}
+	fields := i.NewFields(rep.fields)
+	if rep.state == i.State && (len(fields) == 0 || !laterCounter(i.Field(updateCounter), rep.fields[updateCounter])) {
+		return ev, false, nil
+	}
+	if size := documentSize(i, fields); size > MaxInstanceBytes {
+		return ev, false, &events.DeadLetterError{
+			Reason: fmt.Sprintf("the instance would have %d bytes, at most %d are allowed", size, MaxInstanceBytes),
+		}
+	}
+	return events.StateChanged{State: rep.state, Fields: fields}, true, nil
+}
+
+const updateCounter = "update_counter"
+
+// laterCounter reports whether a report of the known state is news: the known
+// record has no counter, or both have one and the report's is higher.
+func laterCounter(known, reported json.RawMessage) bool {
+	k, ok := counter(known)
+	if !ok {
+		return true
+	}
+	r, ok := counter(reported)
+	return ok && r > k
+}
+
+// counter reads a number; what is none counts as absent.
+func counter(v json.RawMessage) (float64, bool) {
+	n, err := strconv.ParseFloat(string(v), 64)
+	return n, err == nil
+}
+
+// documentSize bounds the bytes of an instance's document once it has the
+// fields; it is exact where that is near the limit.
+func documentSize(i *events.Instance, fields map[string]json.RawMessage) int {
+	const own = 4 << 10 // names, times, and the short values that every instance has
+	size := own + len(i.ExtraVars)
+	for _, e := range i.Errors {
+		size += len(e)
+	}
+	for _, f := range i.Fields {
+		size += len(f.Name) + len(f.Value) + len(`,"":`)
+	}
+	for name, value := range fields {
+		size += len(name) + len(value) + len(`,"":`)
+	}
+	if size <= MaxInstanceBytes/2 {
+		return size
+	}
+	next := *i
+	next.Fields = nil
+	for _, f := range i.Fields {
+		if _, replaced := fields[f.Name]; !replaced {
+			next.Fields = append(next.Fields, f)
+		}
+	}
+	for name, value := range fields {
+		next.Fields = append(next.Fields, events.Field{Name: name, Value: value})
+	}
+	return len(next.AppendJSON(nil))
+}

@@ -1,0 +1,58 @@
+// Package engines is the API of decision engines and the registry that knows
+// them: what an engine sees (View), what it may ask for (Decision), and how its
+// part of a config is checked before anybody stores it. Each engine has a folder
+// of its own; engines/passes runs them.
+package engines
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// Engine decides for one domain. The leader makes one for each domain and calls
+// it from one goroutine at a time.
+type Engine interface {
+	// Reconfigure takes a new engine_conf section. An error leaves the engine
+	// with the config that it had.
+	Reconfigure(conf json.RawMessage) error
+	// Decide is a deterministic function of its view, the engine's config and
+	// the view's memory: it reads no clock, draws no randomness but from the
+	// view's seed, and changes nothing that the view holds.
+	Decide(v *View) (Decision, error)
+}
+
+// View is all that an engine sees of its domain.
+type View struct {
+	Domain events.DomainID
+	Seq    uint64    // the last folded log sequence that the view shows
+	Now    time.Time // the leader's now (design §2), UTC
+	Seed   uint32    // for an engine that draws lots
+	// Instances are all that have a record, also ended ones, sorted by id. They
+	// are shared with everyone and are not to be changed.
+	Instances []*events.Instance
+	Memory    json.RawMessage // what the last recorded decision kept; nil: nothing
+	// MaxActions is how many launches and terminations, counted together, one
+	// decision may ask for; what is above is cut off.
+	MaxActions int
+}
+
+// Launch asks for one instance.
+type Launch struct {
+	DeployableType string
+	Site           string
+	Allocation     string
+	ExtraVars      json.RawMessage // JSON object; nil: none
+}
+
+// Decision is what an engine asks for, and why.
+type Decision struct {
+	Launches     []Launch
+	Terminations []string // instance ids
+	Reason       string   // one sentence
+	State        events.EngineState
+	Target       int             // wanted instances
+	Saw          json.RawMessage // further inputs, a JSON object; nil: none
+	Memory       json.RawMessage // at most events.MaxMemoryBytes; nil: nothing to keep
+}

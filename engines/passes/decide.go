@@ -1,0 +1,215 @@
+package passes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// mostActions is how many launches and terminations one decision may have: with
+// its record and the pass's own message they make an atomic batch of 1,000.
+const mostActions = 998
+
+// look is a consistent look at one domain. Its slice is reused for the next one.
+type look struct {
+	domain      *events.Domain // nil: gone
+	decision    *events.Decision
+	decisionSeq uint64 // guards the next decision record
+	unknown     bool   // an aggregate has an event that this version does not know
+	instances   []*events.Instance
+	view        engines.View
+}
+
+func (t *Term) look(id events.DomainID, l *look) {
+	l.instances = l.instances[:0]
+	var folded time.Time
+	t.Replica.View(func(s *events.State) {
+		l.domain, l.decision = s.Domain(id), s.Decision(id)
+		l.instances = append(l.instances, s.Instances(id)...)
+		l.unknown = s.HasUnknown()
+		l.view.Seq, folded = s.Seq, s.Time
+	})
+	l.decisionSeq = 0
+	l.view.Memory = nil
+	if l.decision != nil {
+		l.decisionSeq = l.decision.Seq
+		if l.domain != nil && l.decision.DomainSeq != l.domain.AddedSeq {
+			l.decision = nil // of an earlier life of the name
+		}
+	}
+	if l.decision != nil {
+		l.view.Memory = l.decision.Memory
+	}
+	l.view.Domain, l.view.Instances, l.view.MaxActions = id, l.instances, mostActions
+	l.view.Now = t.now(folded)
+	l.view.Seed = seed(id, l.view.Seq)
+}
+
+// seed is a number that differs between domains and between looks, and is the
+// same in every replay.
+func seed(id events.DomainID, seq uint64) uint32 {
+	h := fnv.New32a()
+	_, _ = fmt.Fprintf(h, "%s/%s/%d", id.Owner, id.Name, seq)
+	return h.Sum32()
+}
+
+// decide runs the decide pass over some domains (nil: all), and again over
+// those that it could not finish with, and commits what it decides.
+func (t *Term) decide(ctx context.Context, domains map[events.DomainID]bool) (Result, error) {
+	result := Result{Pass: PassDecide}
+	t.passTime.Store(t.Clock().UnixNano())
+	defer t.passTime.Store(0)
+	ids := t.due(domains)
+	result.Domains = len(ids)
+	for len(ids) > 0 {
+		// A domain is decided on again only when the own last append is folded.
+		if err := t.Replica.WaitFor(ctx, t.lastAppend.Load()); err != nil {
+			return result, err
+		}
+		clear(t.again)
+		if err := t.decideOnce(ctx, ids, &result); err != nil {
+			return result, err
+		}
+		ids = ids[:0]
+		for id := range t.again {
+			ids = append(ids, id)
+		}
+	}
+	result.Seq = max(t.lastAppend.Load(), t.Replica.Applied())
+	return result, nil
+}
+
+func (t *Term) due(domains map[events.DomainID]bool) []events.DomainID {
+	var ids []events.DomainID
+	if domains != nil {
+		for id := range domains {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	t.Replica.View(func(s *events.State) {
+		for d := range s.Domains() {
+			ids = append(ids, d.ID)
+		}
+	})
+	return ids
+}
+
+// decideOnce evaluates the domains on a goroutine of their own and commits, in
+// full batches, what comes of it. An engine that is too slow is left behind
+// with its domain, and the others go on.
+func (t *Term) decideOnce(ctx context.Context, ids []events.DomainID, result *Result) error {
+	packer := &packer{term: t, pass: PassDecide, result: result}
+	for from := 0; from < len(ids); {
+		e := newEvaluation(t, ids[from:])
+		go e.run()
+		done, err := e.collect(ctx, packer)
+		if err != nil {
+			return err
+		}
+		from += done
+	}
+	return packer.flush(ctx)
+}
+
+// evaluate decides on one domain: what is to be appended, if anything.
+func (t *Term) evaluate(id events.DomainID, l *look, r *runner) (*unit, error) {
+	if l.domain.Removed {
+		return t.drain(l), nil
+	}
+	d, err := r.decide(t.Engines, l)
+	if err != nil {
+		return nil, err
+	}
+	return t.unitOf(id, l, r, d), nil
+}
+
+// unitOf turns a decision into drafts: its record first, then its actions, the
+// first of them guarded by the domain's subject. It is nil where there is
+// nothing to record.
+func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision) *unit {
+	made := events.DecisionMade{
+		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, InputSeq: l.view.Seq,
+		Now: l.view.Now, Seed: l.view.Seed, Reason: d.Reason, EngineState: d.State, Memory: d.Memory,
+	}
+	if r.refusedSeq != 0 {
+		made.Reason += "; the engine refused the latest config and goes on with the one before"
+	}
+	u := &unit{domain: id}
+	launches, held := holdBack(l, d.Launches)
+	if held.count > 0 {
+		made.Reason += held.reason()
+		u.wake = held.until
+	}
+	if room := mostActions - len(d.Terminations); len(launches) > room {
+		launches, u.again = launches[:max(room, 0)], true
+	}
+	if len(d.Terminations) > mostActions {
+		d.Terminations, u.again = d.Terminations[:mostActions], true
+	}
+	// An engine sizes itself to the limit: one that used all of it has more to do.
+	u.again = u.again || len(launches)+len(d.Terminations) == mostActions
+	if len(launches)+len(d.Terminations) == 0 && !news(l.decision, &made) {
+		if u.wake.IsZero() {
+			return nil
+		}
+		return u
+	}
+	record := t.draft(id.DecisionKey(), nil, events.Guard{Key: id.DecisionKey(), Seq: l.decisionSeq}, "")
+	actions := make([]events.Draft, 0, 1+len(launches)+len(d.Terminations))
+	actions = append(actions, record)
+	for _, launch := range launches {
+		instance := t.NewID()
+		made.Launches = append(made.Launches, instance)
+		key := id.InstanceKey(instance)
+		actions = append(actions, t.draft(key, events.LaunchRequested{
+			LaunchID: t.NewID(), DeployableType: launch.DeployableType, Site: launch.Site, Allocation: launch.Allocation,
+			ExtraVars: launch.ExtraVars, Attempt: launch.attempt,
+		}, events.Guard{Key: key}, record.ID))
+	}
+	for _, instance := range d.Terminations {
+		actions = append(actions, t.draft(id.InstanceKey(instance), events.TerminateRequested{}, events.Guard{}, record.ID))
+	}
+	if len(actions) > 1 {
+		actions[1].Guard = events.Guard{Key: id.Key(), Seq: l.domain.Seq}
+	}
+	made.Terminations = d.Terminations
+	made.Saw = saw(l.instances, d)
+	actions[0].Event = made
+	u.drafts, u.launched, u.terminated, u.changed = actions, len(launches), len(d.Terminations), 1
+	return u
+}
+
+func (t *Term) draft(key events.Key, ev events.Event, guard events.Guard, causation string) events.Draft {
+	return events.Draft{
+		ID: t.NewID(), Key: key, Event: ev, Guard: guard, Actor: t.actor(), CausationID: causation, Epoch: t.epoch,
+	}
+}
+
+// saw is the record of what was decided on.
+func saw(instances []*events.Instance, d engines.Decision) json.RawMessage {
+	counts := map[events.InstanceState]int{}
+	unhealthy := 0
+	for _, i := range instances {
+		counts[i.State]++
+		if i.Unhealthy() {
+			unhealthy++
+		}
+	}
+	data, err := json.Marshal(struct {
+		Counts    map[events.InstanceState]int `json:"counts"`
+		Unhealthy int                          `json:"unhealthy,omitempty"`
+		Target    int                          `json:"target"`
+		Engine    json.RawMessage              `json:"engine,omitempty"`
+	}{counts, unhealthy, d.Target, d.Saw})
+	if err != nil { // check has seen that d.Saw is JSON
+		panic(errors.Join(errors.New("passes: encode what a decision saw"), err))
+	}
+	return data
+}

@@ -1,0 +1,160 @@
+package passes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// batchDrafts is how many drafts go behind one pass message: the server takes
+// 1,000 messages in an atomic batch.
+const batchDrafts = 999
+
+var errTooSlow = errors.New("passes: the engine took too long and is left behind")
+
+// unit is what is to be appended together for one domain, or not at all.
+type unit struct {
+	domain     events.DomainID
+	drafts     []events.Draft
+	launched   int
+	terminated int
+	changed    int
+	again      bool      // there is more to decide once this is folded
+	wake       time.Time // decide again then; zero: no need
+}
+
+// packer packs units, many domains a batch, and commits them one batch at a
+// time behind the fence. Guards of its units are sequences that were folded
+// when the unit was made; the server refuses the batch if one has moved.
+type packer struct {
+	term   *Term
+	pass   string
+	result *Result
+	units  []*unit
+	drafts int
+}
+
+// add takes what came of a domain, and commits when a batch is full.
+func (p *packer) add(ctx context.Context, o outcome) error {
+	if o.err != nil {
+		p.failed(o.id, o.err)
+		return nil
+	}
+	if !o.unit.wake.IsZero() {
+		p.term.wakeAt(o.unit)
+	}
+	if len(o.unit.drafts) == 0 {
+		return nil
+	}
+	if p.drafts+len(o.unit.drafts) > batchDrafts {
+		if err := p.flush(ctx); err != nil {
+			return err
+		}
+	}
+	p.units = append(p.units, o.unit)
+	p.drafts += len(o.unit.drafts)
+	return nil
+}
+
+// failed notes an engine that hurt its own domain, and no other.
+func (p *packer) failed(id events.DomainID, err error) {
+	p.result.Errors++
+	p.term.Logger.Error("engine failed", "owner", id.Owner, "domain", id.Name, "pass", p.pass, "error", err)
+}
+
+// wakeAt has a domain decided on at a time in the log's terms.
+func (t *Term) wakeAt(u *unit) {
+	in := u.wake.Sub(t.now(time.Time{}))
+	t.wake[u.domain] = t.Clock().Add(max(in, 0))
+}
+
+// flush commits what has been added. After a refusal the units that moved are
+// left out, and decided on again; the rest is sent in ever smaller batches.
+func (p *packer) flush(ctx context.Context) error {
+	queue, limit := p.units, batchDrafts
+	p.units, p.drafts = nil, 0
+	for len(queue) > 0 {
+		n, drafts := cut(queue, limit)
+		batch := queue[:n]
+		seq, err := p.term.Log.AppendFenced(ctx, p.term.epoch, p.passDraft(batch), drafts)
+		var conflict *events.ConflictError
+		switch {
+		case err == nil:
+			p.term.appended(seq)
+			p.term.passTime.Store(p.term.Clock().UnixNano())
+			p.committed(batch)
+			queue = queue[n:]
+		case errors.As(err, &conflict):
+			p.term.Logger.Info("batch refused, deciding again on what moved", "pass", p.pass, "epoch", p.term.epoch, "error", err)
+			if queue, err = p.dropMoved(ctx, queue); err != nil {
+				return err
+			}
+			limit = max(limit/2, 1)
+		default:
+			return fmt.Errorf("commit %s pass: %w", p.pass, err)
+		}
+	}
+	return nil
+}
+
+// cut takes whole units from the front, at least one, up to limit drafts.
+func cut(queue []*unit, limit int) (n int, drafts []events.Draft) {
+	for n < len(queue) && (n == 0 || len(drafts)+len(queue[n].drafts) <= limit) {
+		drafts = append(drafts, queue[n].drafts...)
+		n++
+	}
+	return n, drafts
+}
+
+func (p *packer) passDraft(batch []*unit) events.Draft {
+	pass := events.PassCommitted{Pass: p.pass, Domains: len(batch)}
+	for _, u := range batch {
+		pass.Launched += u.launched
+		pass.Terminated += u.terminated
+		pass.Changed += u.changed
+	}
+	fence := events.Guard{Key: events.LeaderKey, Seq: p.term.epoch}
+	return p.term.draft(events.PassKey, pass, fence, "")
+}
+
+func (p *packer) committed(batch []*unit) {
+	for _, u := range batch {
+		p.result.Launched += u.launched
+		p.result.Terminated += u.terminated
+		p.result.Changed += u.changed
+		if u.again {
+			p.term.again[u.domain] = true
+		}
+	}
+}
+
+// dropMoved catches up with the log and leaves out the units of which a guard
+// no longer holds; their domains are decided on again.
+func (p *packer) dropMoved(ctx context.Context, queue []*unit) ([]*unit, error) {
+	if _, err := p.term.Replica.Barrier(ctx); err != nil {
+		return nil, fmt.Errorf("catch up after a refused batch: %w", err)
+	}
+	var kept []*unit
+	p.term.Replica.View(func(s *events.State) {
+		for _, u := range queue {
+			if holds(s, u.drafts) {
+				kept = append(kept, u)
+			} else {
+				p.term.again[u.domain] = true
+			}
+		}
+	})
+	return kept, nil
+}
+
+func holds(s *events.State, drafts []events.Draft) bool {
+	for _, d := range drafts {
+		if d.Guard.Key != "" && s.SeqOf(d.Guard.Key) != d.Guard.Seq {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,121 @@
+package passes
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// nodesPerRequest is how many ids go in one message to a provisioner (design §5).
+const nodesPerRequest = 1000
+
+// post sends requests to the provisioners of their sites: a provision for each
+// instance, the others many ids at a time.
+func (o *outbox) post(sent []*request) {
+	type group struct{ op, site, caller string }
+	groups := map[group][]*events.Instance{}
+	for _, r := range sent {
+		switch r.op {
+		case events.OpProvision:
+			o.provision(r.instance)
+		case events.OpTerminateNodes:
+			g := group{op: r.op, site: r.instance.Site, caller: r.instance.Domain.Owner}
+			groups[g] = append(groups[g], r.instance)
+		case events.OpDumpState:
+			g := group{op: r.op, site: r.instance.Site}
+			groups[g] = append(groups[g], r.instance)
+		}
+	}
+	for g, instances := range groups {
+		for len(instances) > 0 {
+			n := min(len(instances), nodesPerRequest)
+			ids, seq := make([]string, n), uint64(0)
+			for k, i := range instances[:n] {
+				ids[k], seq = i.ID, max(seq, i.Seq)
+			}
+			instances = instances[n:]
+			if g.op == events.OpTerminateNodes {
+				o.request(g.site, g.op, events.TerminateRequest{Nodes: ids, Caller: g.caller}, seq)
+			} else {
+				o.request(g.site, g.op, events.DumpStateRequest{Nodes: ids}, seq)
+			}
+		}
+	}
+}
+
+func (o *outbox) provision(i *events.Instance) {
+	vars, err := o.vars(i)
+	if err != nil { // of configs that were accepted once, by another version
+		o.term.Logger.Error("launch has no usable vars", "instance", i.ID, "owner", i.Domain.Owner, "domain", i.Domain.Name, "error", err)
+		return
+	}
+	o.request(i.Site, events.OpProvision, events.ProvisionRequest{
+		LaunchID: i.LaunchID, InstanceIDs: []string{i.ID}, DeployableType: i.DeployableType, Site: i.Site,
+		Allocation: i.Allocation, Vars: vars, Caller: i.Domain.Owner,
+	}, i.Seq)
+}
+
+// vars lays over each other what a launch is told (design §4): the service's
+// vars, the domain's, its chef credential, the launch's own, and who it is.
+func (o *outbox) vars(i *events.Instance) (map[string]json.RawMessage, error) {
+	vars := map[string]json.RawMessage{}
+	lay := func(object json.RawMessage) error {
+		if len(object) == 0 {
+			return nil
+		}
+		return json.Unmarshal(object, &vars)
+	}
+	maps.Copy(vars, o.term.ProvisionerVars)
+	var d *events.Domain
+	o.term.Replica.View(func(s *events.State) { d = s.Domain(i.Domain) })
+	if d != nil {
+		var conf struct {
+			Vars json.RawMessage `json:"provisioner_vars"`
+		}
+		if err := json.Unmarshal(d.Config.EngineConf, &conf); err != nil {
+			return nil, fmt.Errorf("engine_conf: %w", err)
+		}
+		if err := lay(conf.Vars); err != nil {
+			return nil, fmt.Errorf("engine_conf.provisioner_vars: %w", err)
+		}
+		general, err := engines.ParseGeneral(d.Config.General)
+		if err != nil {
+			return nil, err
+		}
+		if general.ChefCredential != "" {
+			vars["chef_credential"] = quote(general.ChefCredential)
+		}
+	}
+	if err := lay(i.ExtraVars); err != nil {
+		return nil, fmt.Errorf("extravars: %w", err)
+	}
+	vars["node_id"] = quote(i.ID)
+	vars["heartbeat_dest"] = quote(o.term.ServiceName)
+	return vars, nil
+}
+
+func quote(s string) json.RawMessage {
+	data, _ := json.Marshal(s) // a string always can be
+	return data
+}
+
+// request sends one message. That it was sent means little: what matters is the
+// report that comes back, and without one it is sent again.
+func (o *outbox) request(site, op string, body any, seq uint64) {
+	data, err := json.Marshal(body)
+	if err == nil {
+		err = o.term.Sender.Send(o.term.Prefix.Provisioner(site, op), map[string]string{
+			events.HeaderEpoch: strconv.FormatUint(o.term.epoch, 10),
+			events.HeaderTime:  o.term.elected.UTC().Format(time.RFC3339Nano),
+			events.HeaderSeq:   strconv.FormatUint(seq, 10),
+		}, data)
+	}
+	if err != nil {
+		o.term.Logger.Warn("request not sent, it will be again", "op", op, "site", site, "error", err)
+	}
+}

@@ -1,0 +1,44 @@
+package passes
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// news reports whether a decision that does nothing says something that the
+// last record (nil: none) did not: another reason, apart from its figures,
+// another engine state or other memory (design §6).
+func news(last *events.Decision, made *events.DecisionMade) bool {
+	return last == nil ||
+		last.EngineState != made.EngineState ||
+		last.RefusedSeq != made.RefusedSeq ||
+		!bytes.Equal(last.Memory, made.Memory) ||
+		!sameReason(last.Reason, made.Reason)
+}
+
+// sameReason compares two sentences without their figures: each run of digits,
+// with the signs inside it, counts as one.
+func sameReason(a, b string) bool {
+	if a == b {
+		return true
+	}
+	return withoutFigures(a) == withoutFigures(b)
+}
+
+func withoutFigures(reason string) string {
+	var b strings.Builder
+	inFigure := false
+	for i := range len(reason) {
+		c := reason[i]
+		figure := c >= '0' && c <= '9' || inFigure && (c == '.' || c == ':') && i+1 < len(reason) && reason[i+1] >= '0' && reason[i+1] <= '9'
+		if figure && !inFigure {
+			b.WriteByte('#')
+		} else if !figure {
+			b.WriteByte(c)
+		}
+		inFigure = figure
+	}
+	return b.String()
+}

@@ -1,0 +1,320 @@
+package passes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
+)
+
+// The passes, as run_pass names them.
+const (
+	PassDecide = "decide"
+	PassReap   = "reap"
+)
+
+// Result is what a pass did.
+type Result struct {
+	Pass       string
+	Domains    int // looked at
+	Launched   int
+	Terminated int
+	Changed    int // decision records and records reaped
+	Errors     int // domains whose engine failed
+	Seq        uint64
+	Duration   time.Duration
+}
+
+// ErrUnknownPass is returned by Run for a pass that this version does not have.
+var ErrUnknownPass = errors.New("passes: no such pass")
+
+// Term is one process's time as the leader. Its passes run one at a time, on
+// the goroutine of serve; Run and Orphan may be called from anywhere.
+type Term struct {
+	*Leader
+	epoch   uint64
+	elected time.Time // the election's timestamp in the log
+	began   time.Time // by this process's clock, when the election was known
+
+	engines map[events.DomainID]*runner
+	outbox  *outbox
+	again   map[events.DomainID]bool      // to be decided as soon as the last append is folded
+	wake    map[events.DomainID]time.Time // to be decided then: a back-off ends
+
+	runs    chan run
+	orphans chan orphan
+
+	lastAppend atomic.Uint64 // sequence of this term's last append
+	appendTime atomic.Int64  // when, in Unix nanoseconds of this process's clock
+	passTime   atomic.Int64  // when the pass that is under way last got on; 0: none is
+}
+
+type run struct {
+	pass string
+	done chan runResult
+}
+
+type runResult struct {
+	result Result
+	err    error
+}
+
+type orphan struct{ nodeID, site string }
+
+func newTerm(l *Leader) *Term {
+	return &Term{
+		Leader:  l,
+		engines: map[events.DomainID]*runner{},
+		again:   map[events.DomainID]bool{},
+		wake:    map[events.DomainID]time.Time{},
+		runs:    make(chan run),
+		orphans: make(chan orphan, 1024),
+	}
+}
+
+// Epoch is the sequence of the term's election.
+func (t *Term) Epoch() uint64 { return t.epoch }
+
+// healthy says whether the lease is worth renewing (design §6, Lease).
+func (t *Term) healthy() bool {
+	long := 2 * t.LeaseTTL
+	if last := t.lastAppend.Load(); last > t.Replica.Applied() && t.since(&t.appendTime) > long {
+		return false
+	}
+	return t.passTime.Load() == 0 || t.since(&t.passTime) <= long
+}
+
+func (t *Term) since(at *atomic.Int64) time.Duration {
+	return time.Duration(t.Clock().UnixNano() - at.Load())
+}
+
+// now is the leader's now (design §2): the election's timestamp plus what has
+// passed since by the monotonic clock, never below the last folded timestamp.
+func (t *Term) now(folded time.Time) time.Time {
+	now := t.elected.Add(t.Clock().Sub(t.began))
+	if now.Before(folded) {
+		return folded
+	}
+	return now
+}
+
+// appended notes the term's last append.
+func (t *Term) appended(seq uint64) {
+	t.appendTime.Store(t.Clock().UnixNano())
+	t.lastAppend.Store(seq)
+}
+
+// serve leads until ctx ends, the lease is lost or another is elected.
+func (t *Term) serve(ctx context.Context, epoch uint64) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t.epoch, t.began = epoch, t.Clock()
+	t.appended(epoch)
+	decisions := t.Replica.NewFeed(concernsDecide)
+	defer decisions.Close()
+	requests := t.Replica.NewFeed(func(e events.Envelope) bool { return e.Key.Kind() == events.KindInstance })
+	defer requests.Close()
+	if err := t.Replica.WaitFor(ctx, epoch); err != nil {
+		return fmt.Errorf("fold the election: %w", err)
+	}
+	t.Replica.View(func(s *events.State) { t.elected = s.Leader().Time })
+	t.Logger.Info("leading", "epoch", epoch, "process", t.Process)
+
+	projector := make(chan struct{})
+	go func() {
+		defer close(projector)
+		cancel(t.Projector().Run(ctx, epoch))
+	}()
+	defer func() { cancel(nil); <-projector }()
+
+	t.outbox = newOutbox(t)
+	if t.OnTerm != nil {
+		end, err := t.OnTerm(t)
+		if err != nil {
+			return fmt.Errorf("begin the term: %w", err)
+		}
+		defer end()
+	}
+	err := t.loop(ctx, decisions, requests)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// concernsDecide says which events call for a decision: not the leader's own,
+// but for changes of health. An election ends the term.
+func concernsDecide(e events.Envelope) bool {
+	switch e.Key.Kind() {
+	case events.KindDomain, events.KindInstance:
+		return e.Epoch == 0 || e.Type == events.TypeHealthChanged
+	case events.KindLeader:
+		return true
+	default:
+		return false
+	}
+}
+
+// loop waits for what calls for action and acts, one thing at a time.
+func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) error {
+	decide := time.NewTicker(t.DecideInterval)
+	defer decide.Stop()
+	reap := time.NewTicker(t.ReapInterval)
+	defer reap.Stop()
+	if !t.ExternalDecide {
+		if _, err := t.decide(ctx, nil); err != nil {
+			return err
+		}
+	}
+	for {
+		if err := t.flush(ctx, requests); err != nil {
+			return err
+		}
+		var err error
+		timer := time.NewTimer(t.nextDue())
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-decisions.Ready():
+			err = t.onChange(ctx, decisions)
+		case <-requests.Ready():
+		case <-timer.C:
+			err = t.onDue(ctx)
+		case <-decide.C:
+			if !t.ExternalDecide {
+				_, err = t.decide(ctx, nil)
+			}
+		case <-reap.C:
+			if !t.ExternalDecide {
+				_, err = t.reap(ctx)
+			}
+		case r := <-t.runs:
+			err = t.onRun(ctx, r, requests)
+		case o := <-t.orphans:
+			t.outbox.terminateOrphan(o)
+		}
+		timer.Stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// onChange decides on the domains that changed.
+func (t *Term) onChange(ctx context.Context, decisions *projections.Feed) error {
+	changed := decisions.Take()
+	if changed[events.LeaderKey] > t.epoch || decisions.Broken() {
+		return events.ErrDeposed
+	}
+	if t.ExternalDecide {
+		return nil
+	}
+	domains := make(map[events.DomainID]bool, len(changed))
+	for key := range changed {
+		if id, _, ok := key.Parts(); ok && id != (events.DomainID{}) {
+			domains[id] = true
+		}
+	}
+	_, err := t.decide(ctx, domains)
+	return err
+}
+
+// nextDue is how long the loop may wait for the next thing that is due by time.
+func (t *Term) nextDue() time.Duration {
+	const atMost = time.Minute
+	if t.ExternalDecide {
+		return atMost
+	}
+	now := t.Clock()
+	next := t.outbox.next(now.Add(atMost))
+	for _, at := range t.wake {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	return max(next.Sub(now), 0)
+}
+
+// onDue decides on the domains whose back-off ends. What the outbox has due is
+// sent before the loop waits again.
+func (t *Term) onDue(ctx context.Context) error {
+	now := t.Clock()
+	domains := map[events.DomainID]bool{}
+	for id, at := range t.wake {
+		if !at.After(now) {
+			domains[id] = true
+			delete(t.wake, id)
+		}
+	}
+	if len(domains) == 0 {
+		return nil
+	}
+	_, err := t.decide(ctx, domains)
+	return err
+}
+
+// flush sends what the log now asks for, once this term's last append is
+// folded, and, unless the passes are driven from outside, what is due again.
+func (t *Term) flush(ctx context.Context, requests *projections.Feed) error {
+	if err := t.Replica.WaitFor(ctx, t.lastAppend.Load()); err != nil {
+		return err
+	}
+	t.outbox.note(requests.Take())
+	t.outbox.send(t.Clock(), !t.ExternalDecide)
+	return nil
+}
+
+func (t *Term) onRun(ctx context.Context, r run, requests *projections.Feed) error {
+	began := t.Clock()
+	var result Result
+	var err error
+	switch r.pass {
+	case PassDecide:
+		result, err = t.decide(ctx, nil)
+	case PassReap:
+		result, err = t.reap(ctx)
+	default:
+		r.done <- runResult{err: fmt.Errorf("%w: %q", ErrUnknownPass, r.pass)}
+		return nil
+	}
+	if err == nil {
+		err = t.flush(ctx, requests)
+	}
+	if err == nil && t.ExternalDecide && r.pass == PassDecide {
+		t.outbox.send(t.Clock(), true)
+	}
+	result.Duration = t.Clock().Sub(began)
+	r.done <- runResult{result: result, err: err}
+	return err
+}
+
+// Run runs a pass now and gives its result once it is committed and its
+// requests are sent.
+func (t *Term) Run(ctx context.Context, pass string) (Result, error) {
+	r := run{pass: pass, done: make(chan runResult, 1)}
+	select {
+	case t.runs <- r:
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+	select {
+	case done := <-r.done:
+		return done.result, done.err
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+}
+
+// Orphan asks for the end of an instance that reports although nobody wants it
+// (design §6). It never blocks; under a flood of orphans some wait for their
+// next report.
+func (t *Term) Orphan(nodeID, site string) {
+	select {
+	case t.orphans <- orphan{nodeID: nodeID, site: site}:
+	default:
+	}
+}

@@ -1,0 +1,232 @@
+package events
+
+import (
+	"slices"
+	"strings"
+)
+
+// Apply folds one event into the state. It is total and does nothing but change
+// the state: an event that is not above the state's or its document's sequence
+// is skipped, one that creates nothing is ignored where there is no document,
+// and an Unknown only moves its document's sequence. An event changes no other
+// document than its own subject's: one that is of another kind than its subject
+// counts as unknown.
+func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for each event type: splitting would hide that it is exhaustive
+	if env.Seq <= s.Seq {
+		return
+	}
+	s.Seq = env.Seq
+	if env.Time.After(s.Time) {
+		s.Time = env.Time
+	}
+	domain, name, ok := env.Key.Parts()
+	if !ok {
+		s.unknown[env.Key] = ev.Type()
+		return
+	}
+	kind := env.Key.Kind()
+	if env.Seq <= s.seqOf(kind, domain, name) {
+		return
+	}
+	if !happensTo(ev, kind) {
+		ev = Unknown{Name: ev.Type()}
+	}
+	switch ev := ev.(type) {
+	case DefinitionAdded:
+		s.setDefinition(name, ev.Definition, env.Seq)
+	case DefinitionUpdated:
+		s.setDefinition(name, ev.Definition, env.Seq)
+	case DefinitionRemoved:
+		delete(s.definitions, name)
+	case DomainAdded:
+		s.addDomain(domain, ev, env.Seq)
+	case DomainReconfigured, DomainSubscribed, DomainUnsubscribed, DomainRemovalRequested:
+		s.changeDomain(domain, ev, env.Seq)
+	case DomainRemoved:
+		if e := s.domains[domain]; e != nil {
+			e.domain = nil
+			s.drop(domain, e)
+		}
+	case LaunchRequested:
+		s.addInstance(domain, name, ev, env)
+	case StateChanged, TerminateRequested, HealthChanged:
+		s.changeInstance(domain, name, ev, env)
+	case Reaped:
+		if e := s.domains[domain]; e != nil {
+			if n, ok := e.find(name); ok {
+				s.dropInstance(e.instances[n])
+			}
+		}
+	case DecisionMade:
+		ev.Memory = present(ev.Memory)
+		ev.Saw = nil // history has it; the fold needs only what the next decision does
+		ev.Launches, ev.Terminations = nil, nil
+		e := s.entry(domain)
+		e.decision = &Decision{Domain: domain, ID: env.ID, Time: env.Time, decisionBody: decisionBody(ev), Seq: env.Seq}
+	case LeaderElected:
+		s.leader = Leader{Process: ev.Process, Epoch: env.Seq, Time: env.Time}
+	case PassCommitted:
+	case Unknown:
+		s.applyUnknown(env, ev, domain, name)
+	}
+}
+
+// happensTo reports whether an event is one of a kind of aggregate, which is the
+// second word of its wire name. An Unknown may be one of any.
+func happensTo(ev Event, kind Kind) bool {
+	if _, unknown := ev.(Unknown); unknown {
+		return true
+	}
+	rest, _ := strings.CutPrefix(ev.Type(), "epum.")
+	word, _, _ := strings.Cut(rest, ".")
+	return word == string(kind)
+}
+
+func (s *State) setDefinition(name string, c Config, seq uint64) {
+	name = strings.Clone(name)
+	s.definitions[name] = &Definition{Name: name, Config: c, Seq: seq}
+}
+
+func (s *State) addDomain(id DomainID, ev DomainAdded, seq uint64) {
+	d := &Domain{
+		ID:           DomainID{Owner: s.word(id.Owner), Name: strings.Clone(id.Name)},
+		DefinitionID: s.word(ev.DefinitionID),
+		Config:       ev.Config.Filled(),
+		AddedSeq:     seq,
+		ConfigSeq:    seq,
+		Seq:          seq,
+	}
+	if ev.SubscriberName != "" {
+		d.Subscribers = []Subscriber{{Name: ev.SubscriberName, Op: ev.SubscriberOp}}
+	}
+	s.entry(d.ID).domain = d
+}
+
+func (s *State) changeDomain(id DomainID, ev Event, seq uint64) {
+	old := s.Domain(id)
+	if old == nil {
+		return
+	}
+	d := *old
+	d.Seq = seq
+	switch ev := ev.(type) {
+	case DomainReconfigured:
+		// What cannot be merged was never accepted; the fold stays total.
+		if merged, err := d.Config.Merge(ev.Config); err == nil && !merged.Equal(d.Config) {
+			d.Config, d.ConfigSeq = merged, seq
+		}
+	case DomainSubscribed:
+		d.Subscribers = withSubscriber(d.Subscribers, Subscriber{Name: ev.SubscriberName, Op: ev.SubscriberOp})
+	case DomainUnsubscribed:
+		d.Subscribers = slices.DeleteFunc(slices.Clone(d.Subscribers), func(x Subscriber) bool { return x.Name == ev.SubscriberName })
+	case DomainRemovalRequested:
+		d.Removed = true
+	default: // an Unknown: only Seq moves
+	}
+	s.domains[id].domain = &d
+}
+
+func withSubscriber(subs []Subscriber, sub Subscriber) []Subscriber {
+	subs = slices.Clone(subs)
+	for n := range subs {
+		if subs[n].Name == sub.Name {
+			subs[n].Op = sub.Op
+			return subs
+		}
+	}
+	return append(subs, sub)
+}
+
+func (s *State) addInstance(domain DomainID, id string, ev LaunchRequested, env Envelope) {
+	s.putInstance(&Instance{
+		ID:             strings.Clone(id),
+		Domain:         s.domainID(domain),
+		LaunchID:       ev.LaunchID,
+		DeployableType: s.word(ev.DeployableType),
+		Site:           s.word(ev.Site),
+		Allocation:     s.word(ev.Allocation),
+		ExtraVars:      present(ev.ExtraVars),
+		State:          Requesting,
+		StateTime:      env.Time,
+		Attempt:        ev.Attempt,
+		Health:         HealthUnknown,
+		Seq:            env.Seq,
+	})
+}
+
+func (s *State) changeInstance(domain DomainID, id string, ev Event, env Envelope) {
+	e := s.domains[domain]
+	if e == nil {
+		return
+	}
+	n, ok := e.find(id)
+	if !ok {
+		return
+	}
+	i := *e.instances[n]
+	i.Seq = env.Seq
+	switch ev := ev.(type) {
+	case StateChanged:
+		i.enter(ev.State, env)
+		i.Fields = i.withFields(ev.Fields, s.word)
+	case TerminateRequested:
+		i.enter(Terminating, env)
+	case HealthChanged:
+		i.Health = Health(s.word(string(ev.Health)))
+		if ev.Errors != nil {
+			i.Errors = ev.Errors
+		}
+		if ev.ErrorTime != nil {
+			i.ErrorTime = ev.ErrorTime
+		}
+	default: // an Unknown: only Seq moves
+	}
+	e.instances[n] = &i
+}
+
+// enter moves the instance on to a higher state; a lower or equal one is no
+// news, so terminations commute with reports.
+func (i *Instance) enter(state InstanceState, env Envelope) {
+	n := slices.Index(InstanceStates, state)
+	if n < 0 || state <= i.State {
+		return
+	}
+	i.State, i.StateTime = InstanceStates[n], env.Time
+	if state == Running {
+		i.RunningTime = env.Time
+	}
+	if state >= Terminating {
+		i.Health = HealthUnknown
+	}
+}
+
+func (s *State) applyUnknown(env Envelope, ev Unknown, domain DomainID, name string) {
+	s.unknown[env.Key] = ev.Name
+	switch env.Key.Kind() {
+	case KindDefinition:
+		if old := s.definitions[name]; old != nil {
+			d := *old
+			d.Seq = env.Seq
+			s.definitions[name] = &d
+		}
+	case KindDomain:
+		s.changeDomain(domain, ev, env.Seq)
+	case KindInstance:
+		s.changeInstance(domain, name, ev, env)
+	case KindDecision:
+		if old := s.Decision(domain); old != nil {
+			d := *old
+			d.Seq = env.Seq
+			s.domains[domain].decision = &d
+		}
+	case KindLeader, KindPass:
+	}
+}
+
+// domainID gives the shared copy of a domain's name.
+func (s *State) domainID(id DomainID) DomainID {
+	if d := s.Domain(id); d != nil {
+		return d.ID
+	}
+	return DomainID{Owner: s.word(id.Owner), Name: s.word(id.Name)}
+}

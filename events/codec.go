@@ -1,0 +1,78 @@
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// Encode gives the JSON body of an event. Text is kept as it is (no HTML
+// escapes). It fails only where a raw JSON value inside is no JSON.
+func Encode(ev Event) ([]byte, error) {
+	body, err := marshal(ev)
+	if err != nil {
+		return nil, fmt.Errorf("events: encode %s: %w", ev.Type(), err)
+	}
+	return body, nil
+}
+
+// Decode gives the event of a type and a body. It is total: a type that this
+// program does not know, or a body that it cannot read, gives an Unknown.
+// Unknown fields are ignored.
+func Decode(typ string, body []byte) Event { //nolint:gocyclo // one case for each event type
+	switch typ {
+	case TypeDefinitionAdded:
+		return decode[DefinitionAdded](typ, body)
+	case TypeDefinitionUpdated:
+		return decode[DefinitionUpdated](typ, body)
+	case TypeDefinitionRemoved:
+		return DefinitionRemoved{}
+	case TypeDomainAdded:
+		return decode[DomainAdded](typ, body)
+	case TypeDomainReconfigured:
+		return decode[DomainReconfigured](typ, body)
+	case TypeDomainSubscribed:
+		return decode[DomainSubscribed](typ, body)
+	case TypeDomainUnsubscribed:
+		return decode[DomainUnsubscribed](typ, body)
+	case TypeDomainRemovalRequested:
+		return DomainRemovalRequested{}
+	case TypeDomainRemoved:
+		return DomainRemoved{}
+	case TypeLaunchRequested:
+		return decode[LaunchRequested](typ, body)
+	case TypeStateChanged:
+		return decode[StateChanged](typ, body)
+	case TypeTerminateRequested:
+		return TerminateRequested{}
+	case TypeHealthChanged:
+		return decode[HealthChanged](typ, body)
+	case TypeReaped:
+		return Reaped{}
+	case TypeDecisionMade:
+		return decode[DecisionMade](typ, body)
+	case TypeLeaderElected:
+		return decode[LeaderElected](typ, body)
+	case TypePassCommitted:
+		return decode[PassCommitted](typ, body)
+	}
+	return Unknown{Name: typ}
+}
+
+func decode[E Event](typ string, body []byte) Event {
+	var ev E
+	if err := json.Unmarshal(body, &ev); err != nil {
+		return Unknown{Name: typ, Err: err}
+	}
+	return ev
+}
+
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}

@@ -1,0 +1,155 @@
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+)
+
+// InstanceState is the state of an instance. States are ordered by comparing
+// the strings, and an instance never goes back (design §1).
+type InstanceState string
+
+// The states of an instance.
+const (
+	Requesting    InstanceState = "100-REQUESTING" // the leader wants it; the provisioner has not answered
+	Requested     InstanceState = "200-REQUESTED"
+	ErrorRetrying InstanceState = "300-ERROR_RETRYING"
+	Pending       InstanceState = "400-PENDING"
+	Started       InstanceState = "500-STARTED"
+	Running       InstanceState = "600-RUNNING"
+	RunningFailed InstanceState = "650-RUNNING_FAILED"
+	Terminating   InstanceState = "700-TERMINATING"
+	Terminated    InstanceState = "800-TERMINATED"
+	Failed        InstanceState = "900-FAILED"
+	Rejected      InstanceState = "950-REJECTED"
+)
+
+// InstanceStates are all states, in order.
+var InstanceStates = []InstanceState{
+	Requesting, Requested, ErrorRetrying, Pending, Started, Running,
+	RunningFailed, Terminating, Terminated, Failed, Rejected,
+}
+
+// Known reports whether s is one of the states.
+func (s InstanceState) Known() bool { return slices.Contains(InstanceStates, s) }
+
+// Terminal reports whether an instance in this state is gone for good.
+func (s InstanceState) Terminal() bool { return s >= Terminated }
+
+// Health is what the doctor thinks of an instance.
+type Health string
+
+// The health values.
+const (
+	HealthUnknown      Health = "UNKNOWN"
+	HealthOK           Health = "OK"
+	HealthMonitorError Health = "MONITOR_ERROR"
+	HealthProcessError Health = "PROCESS_ERROR"
+	HealthOutOfContact Health = "OUT_OF_CONTACT"
+	HealthMissing      Health = "MISSING"
+	HealthZombie       Health = "ZOMBIE"
+)
+
+// Field is one reported field of an instance.
+type Field struct {
+	Name  string
+	Value json.RawMessage
+}
+
+// Instance is one instance as the log has it at Seq. The fold never changes an
+// Instance that it has handed out: each event makes a new one, so a pointer may
+// be read without a lock.
+type Instance struct {
+	ID             string
+	Domain         DomainID
+	LaunchID       string
+	DeployableType string
+	Site           string
+	Allocation     string
+	ExtraVars      json.RawMessage // nil: none
+	State          InstanceState
+	StateTime      time.Time // of the event that set State
+	RunningTime    time.Time // when it was first reported RUNNING; zero: it never ran
+	Attempt        int       // see LaunchRequested.Attempt
+	Health         Health
+	Errors         []json.RawMessage
+	ErrorTime      *time.Time // nil: no error yet
+	Fields         []Field    // reported fields, sorted by name
+	Seq            uint64
+}
+
+// Unhealthy reports whether the instance is to be terminated and replaced
+// (design §6, Decide).
+func (i *Instance) Unhealthy() bool {
+	if i.State == RunningFailed {
+		return true
+	}
+	if i.State >= Terminated {
+		return false
+	}
+	return i.Health == HealthMonitorError || i.Health == HealthProcessError || i.Health == HealthMissing
+}
+
+// Valid reports whether the instance counts towards its domain's size: it is
+// neither terminating nor gone.
+func (i *Instance) Valid() bool { return i.State < Terminating }
+
+// Field gives a reported field's value; nil where it was never reported.
+func (i *Instance) Field(name string) json.RawMessage {
+	if n, ok := i.findField(name); ok {
+		return i.Fields[n].Value
+	}
+	return nil
+}
+
+func (i *Instance) findField(name string) (int, bool) {
+	return slices.BinarySearchFunc(i.Fields, name, func(f Field, n string) int { return strings.Compare(f.Name, n) })
+}
+
+// ownFields are the names that a report cannot set, since the document uses
+// them itself or keeps the launch's value (design §4).
+var ownFields = map[string]bool{
+	"instance_id": true, "node_id": true, "owner": true, "launch_id": true, "deployable_type": true,
+	"site": true, "allocation": true, "extravars": true, "state": true, "state_time": true,
+	"health": true, "errors": true, "error_time": true, "sensor_data": true, "seq": true, internalField: true,
+}
+
+// internalField holds, in the bucket's document only, what no reader is shown.
+const internalField = "epum"
+
+// NewFields gives those of the reported fields that a report may set and that
+// differ from what the instance has; nil where there is none.
+func (i *Instance) NewFields(reported map[string]json.RawMessage) map[string]json.RawMessage {
+	var fresh map[string]json.RawMessage
+	for name, value := range reported {
+		if ownFields[name] || bytes.Equal(i.Field(name), value) || equalJSON(i.Field(name), value) {
+			continue
+		}
+		if fresh == nil {
+			fresh = make(map[string]json.RawMessage, len(reported))
+		}
+		fresh[name] = value
+	}
+	return fresh
+}
+
+// withFields is the instance's fields with the given ones laid over.
+func (i *Instance) withFields(fields map[string]json.RawMessage, intern func(string) string) []Field {
+	if len(fields) == 0 {
+		return i.Fields
+	}
+	merged := make([]Field, len(i.Fields), len(i.Fields)+len(fields))
+	copy(merged, i.Fields)
+	for name, value := range fields {
+		if n, ok := i.findField(name); ok {
+			merged[n].Value = value
+		} else if !ownFields[name] {
+			merged = append(merged, Field{Name: intern(name), Value: value})
+		}
+	}
+	slices.SortFunc(merged, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
+	return slices.Clip(merged)
+}

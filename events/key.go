@@ -1,0 +1,104 @@
+package events
+
+import "strings"
+
+// Key names one aggregate, one document and one subject at once: the event
+// subject without its prefix, and the document's key in the state bucket. Its
+// forms are (each part a Token):
+//
+//	definition.<definition>
+//	domain.<owner>.<domain>
+//	instance.<owner>.<domain>.<instance>
+//	decision.<owner>.<domain>
+//	leader
+//	pass
+//	checkpoint (a document only)
+type Key string
+
+// The keys of the aggregates there is only one of.
+const (
+	LeaderKey     Key = "leader"
+	PassKey       Key = "pass"
+	CheckpointKey Key = "checkpoint"
+)
+
+// Kind is the first token of a key.
+type Kind string
+
+// The kinds of aggregates.
+const (
+	KindDefinition Kind = "definition"
+	KindDomain     Kind = "domain"
+	KindInstance   Kind = "instance"
+	KindDecision   Kind = "decision"
+	KindLeader     Kind = "leader"
+	KindPass       Kind = "pass"
+)
+
+// DomainID names a domain by its owner and its name, both plain.
+type DomainID struct{ Owner, Name string }
+
+// Key is the key of the domain's document and events.
+func (d DomainID) Key() Key { return Key("domain." + d.tokens()) }
+
+// DecisionKey is the key of the domain's decision document and events.
+func (d DomainID) DecisionKey() Key { return Key("decision." + d.tokens()) }
+
+// InstanceKey is the key of one of the domain's instances.
+func (d DomainID) InstanceKey(id string) Key { return Key("instance." + d.tokens() + "." + Token(id)) }
+
+// AllInstances is the key filter that matches all of the domain's instances.
+func (d DomainID) AllInstances() Key { return Key("instance." + d.tokens() + ".*") }
+
+func (d DomainID) tokens() string { return Token(d.Owner) + "." + Token(d.Name) }
+
+// DefinitionKey is the key of a definition's document and events.
+func DefinitionKey(name string) Key { return Key("definition." + Token(name)) }
+
+// Kind is the key's first token.
+func (k Key) Kind() Kind {
+	kind, _, _ := strings.Cut(string(k), ".")
+	return Kind(kind)
+}
+
+// Parts splits a key into what it names: the domain (zero for a definition,
+// leader and pass) and the instance's id or the definition's name, both plain.
+// ok is false where the key has none of the forms above.
+func (k Key) Parts() (domain DomainID, name string, ok bool) {
+	kind, rest, _ := strings.Cut(string(k), ".")
+	switch Kind(kind) {
+	case KindLeader, KindPass:
+		return DomainID{}, "", rest == "" && kind == string(k)
+	case KindDefinition:
+		name, err := ParseToken(rest)
+		return DomainID{}, name, err == nil
+	case KindDomain, KindDecision:
+		domain, ok = parseDomain(rest)
+		return domain, "", ok
+	case KindInstance:
+		i := strings.LastIndexByte(rest, '.')
+		if i < 0 {
+			return DomainID{}, "", false
+		}
+		name, err := ParseToken(rest[i+1:])
+		domain, ok = parseDomain(rest[:i])
+		return domain, name, ok && err == nil
+	}
+	return DomainID{}, "", false
+}
+
+func parseDomain(tokens string) (DomainID, bool) {
+	owner, name, ok := strings.Cut(tokens, ".")
+	if !ok {
+		return DomainID{}, false
+	}
+	o, err1 := ParseToken(owner)
+	n, err2 := ParseToken(name)
+	return DomainID{Owner: o, Name: n}, err1 == nil && err2 == nil
+}
+
+// AllDomains is the key filter that matches all domains of an owner.
+func AllDomains(owner string) Key { return Key("domain." + Token(owner) + ".*") }
+
+// AllDefinitions is the key filter that matches all definitions.
+const AllDefinitions Key = "definition.*"

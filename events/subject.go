@@ -1,0 +1,69 @@
+package events
+
+import "strings"
+
+// Prefix is the first token of every subject and the first word of every
+// stream and bucket of one cell (design §7, `prefix`; "epum" by default).
+type Prefix string
+
+// DefaultPrefix is the prefix of a cell that names none.
+const DefaultPrefix Prefix = "epum"
+
+// Event is the subject of an aggregate's events: <prefix>.event.<key>.
+func (p Prefix) Event(k Key) string { return string(p) + ".event." + string(k) }
+
+// EventKey gives the key of an event subject; "" where subject is none.
+func (p Prefix) EventKey(subject string) Key {
+	rest, ok := strings.CutPrefix(subject, string(p)+".event.")
+	if !ok {
+		return ""
+	}
+	return Key(rest)
+}
+
+// AllEvents is the subject filter of the event stream.
+func (p Prefix) AllEvents() string { return string(p) + ".event.>" }
+
+// Command is the subject of one operation of one caller (a plain name, or
+// "" for the default user).
+func (p Prefix) Command(caller, op string) string {
+	token := "-"
+	if caller != "" {
+		token = Token(caller)
+	}
+	return string(p) + ".cmd." + token + "." + op
+}
+
+// Node is the subject that reports about one instance go to: op is
+// "instance_info" or "ou_heartbeat".
+func (p Prefix) Node(nodeID, op string) string {
+	return string(p) + ".node." + Token(nodeID) + "." + op
+}
+
+// Provisioner is the subject of a request to the provisioner of a site: op is
+// "provision", "terminate_nodes" or "dump_state".
+func (p Prefix) Provisioner(site, op string) string {
+	return string(p) + ".provisioner." + Token(site) + "." + op
+}
+
+// LeaderCall is the subject on which a process of the service asks the leader:
+// op is "run_pass" or "orphan". It is no part of the public interface.
+func (p Prefix) LeaderCall(op string) string { return string(p) + ".leader." + op }
+
+// Dead is the subject under which a report that cannot be processed is kept.
+// The rest is the original subject without its prefix.
+func (p Prefix) Dead(subject string) string {
+	return string(p) + ".dead." + strings.TrimPrefix(subject, string(p)+".")
+}
+
+// Stream is the name of a stream or bucket of the cell: <prefix>_<name>.
+func (p Prefix) Stream(name string) string { return string(p) + "_" + name }
+
+// The streams and buckets of a cell, as arguments of Prefix.Stream.
+const (
+	StreamEvents = "events" // the log
+	StreamInbox  = "inbox"  // work queue of instance_info
+	StreamDead   = "dead"   // what could not be processed
+	BucketState  = "state"  // KV: the documents
+	BucketLeases = "leases" // KV: who leads
+)

@@ -1,0 +1,195 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
+)
+
+const (
+	// maxWritten is the most documents of one write; the checkpoint is one more
+	// message of the batch.
+	maxWritten = maxBatch - 1
+	// purgeTTL is how long the marker of a purged document stays: a watcher that
+	// was away for less still sees it, and markers do not pile up (design §2, 3).
+	purgeTTL = "1h"
+)
+
+// Bucket is the state bucket of a cell. It is safe for concurrent use. Its errors
+// wrap ErrBucketGone where the bucket was deleted.
+type Bucket struct {
+	nc     *nats.Conn
+	pub    *publisher
+	stream string
+	prefix string // of the subjects
+	ensure func(ctx context.Context) error
+}
+
+var _ projections.Bucket = (*Bucket)(nil)
+
+// State is the cell's state bucket.
+func (c *Cell) State() *Bucket {
+	return &Bucket{
+		nc:     c.nc,
+		pub:    c.pub,
+		stream: c.streams.state.Name,
+		prefix: "$KV." + c.cfg.Prefix.Stream(events.BucketState) + ".",
+		ensure: func(ctx context.Context) error { return reconcile(ctx, c.js, c.streams.state, c.cfg.Logger) },
+	}
+}
+
+// Ensure creates the bucket again where it was deleted, and puts its settings
+// right. Several processes may do so at once.
+func (b *Bucket) Ensure(ctx context.Context) error { return b.ensure(ctx) }
+
+// Read gives the documents that the keys match, in one isolated answer of one
+// server and in no order; on a replicated bucket that server may be behind, which
+// the checkpoint shows where it is among the keys. projections.ErrTooMany where
+// they are more than 1,024 or more than the server sends at once (64 MiB).
+func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.Entry, error) {
+	if len(keys) == 0 {
+		return []projections.Entry{}, nil
+	}
+	subjects := make([]string, len(keys))
+	for n, k := range keys {
+		subjects[n] = b.prefix + string(k)
+	}
+	messages, err := multiGet(ctx, b.nc, b.stream, subjects)
+	if err != nil {
+		return nil, fmt.Errorf("read the state bucket: %w", b.gone(ctx, err))
+	}
+	entries := make([]projections.Entry, 0, len(messages))
+	for _, m := range messages {
+		if purged(m.Header) {
+			continue
+		}
+		seq, err := strconv.ParseUint(header1(m.Header, "Nats-Sequence"), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read the state bucket: sequence of %s: %w", header1(m.Header, "Nats-Subject"), err)
+		}
+		key := strings.TrimPrefix(header1(m.Header, "Nats-Subject"), b.prefix)
+		entries = append(entries, projections.Entry{Key: events.Key(key), Value: m.Data, Revision: seq})
+	}
+	return entries, nil
+}
+
+// All calls each with every entry of the bucket but purged ones, by revision and
+// not isolated from writes. It ends with the first error of each.
+func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) error {
+	f, err := openFeed(ctx, b.nc, b.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverLastPerSubjectPolicy, FilterSubject: b.prefix + ">"}, feedBuffer)
+	if err != nil {
+		return fmt.Errorf("read the whole state bucket: %w", b.gone(ctx, err))
+	}
+	defer f.close()
+	for left := f.pending; left > 0; {
+		m, info, err := f.read(ctx)
+		if err != nil {
+			return fmt.Errorf("read the whole state bucket: %w", err)
+		}
+		left = info.pending
+		if purged(m.Header) {
+			continue
+		}
+		key := events.Key(strings.TrimPrefix(m.Subject, b.prefix))
+		if err := each(projections.Entry{Key: key, Value: m.Data, Revision: info.seq}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Write puts and purges (a nil value) at most 999 entries and the checkpoint as
+// one atomic batch, guarded by the checkpoint's last revision, and gives its new
+// one. With revision 0 there must be no checkpoint, or a purged one. The error is
+// an *events.ConflictError where somebody else moved the checkpoint, and wraps
+// events.ErrUnavailable where the outcome is not known.
+func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpoint []byte, revision uint64) (uint64, error) {
+	if len(entries) > maxWritten {
+		return 0, fmt.Errorf("%w: write the state bucket: %d entries, at most %d are allowed", ErrRefused, len(entries), maxWritten)
+	}
+	id := uuid.NewString()
+	batch := make([]*nats.Msg, 0, len(entries)+1)
+	for _, e := range entries {
+		if len(e.Value)+len(e.Key) > maxMessage {
+			return 0, fmt.Errorf("%w: write the state bucket: %s has %d bytes, at most %d are allowed", ErrRefused, e.Key, len(e.Value), maxMessage)
+		}
+		batch = append(batch, b.message(e))
+	}
+	mark := b.message(projections.Entry{Key: events.CheckpointKey, Value: checkpoint})
+	mark.Header[events.HeaderID] = []string{id}
+	mark.Header[headerGuard] = []string{strconv.FormatUint(revision, 10)}
+	batch = append(batch, mark)
+
+	guard := events.Guard{Key: events.CheckpointKey, Seq: revision}
+	var found stored // the checkpoint that was read back last
+	seq, err := write{
+		what: "write the state bucket",
+		send: func(ctx context.Context) (pubAck, error) {
+			ack, err := b.pub.sendBatch(ctx, batch)
+			if ack.noResponders {
+				return ack, b.gone(ctx, nil)
+			}
+			return ack, err
+		},
+		landed: func(ctx context.Context) (seq uint64, ok bool, err error) {
+			found, err = readStored(ctx, b.nc, get{stream: b.stream, Last: b.prefix + string(events.CheckpointKey)})
+			if notFound(err) {
+				return 0, false, nil
+			}
+			return found.Seq, err == nil && header1(found.header, events.HeaderID) == id, b.gone(ctx, err)
+		},
+		conflict:   func(context.Context) error { return &events.ConflictError{Guard: guard, Got: found.Seq} },
+		repeatable: true,
+	}.do(ctx)
+	var conflict *events.ConflictError
+	if errors.As(err, &conflict) && revision == 0 && found.Seq > 0 && purged(found.header) {
+		return b.Write(ctx, entries, checkpoint, found.Seq)
+	}
+	return seq, err
+}
+
+func (b *Bucket) message(e projections.Entry) *nats.Msg {
+	m := &nats.Msg{Subject: b.prefix + string(e.Key), Data: e.Value, Header: make(nats.Header, 6)}
+	if e.Value == nil {
+		m.Header[headerKVOperation] = []string{"PURGE"}
+		m.Header[headerRollup] = []string{"sub"}
+		m.Header[headerTTL] = []string{purgeTTL}
+	}
+	return m
+}
+
+// gone is ErrBucketGone where the bucket was deleted, else err.
+func (b *Bucket) gone(ctx context.Context, err error) error {
+	var api *apiError
+	if errors.As(err, &api) {
+		if api.ErrCode == codeStreamNotFound {
+			return ErrBucketGone
+		}
+		return err
+	}
+	if err != nil && !noQuorum(err) {
+		return err
+	}
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	if askAPI(ctx, b.nc, "STREAM.INFO."+b.stream, struct{}{}, &answer) == nil && answer.Error != nil && answer.Error.ErrCode == codeStreamNotFound {
+		return ErrBucketGone
+	}
+	return err
+}
+
+// purged tells whether a message of a bucket says that its key is gone: deleted,
+// purged, or expired.
+func purged(h nats.Header) bool {
+	return header1(h, headerKVOperation) != "" || header1(h, headerMarker) != ""
+}

@@ -1,0 +1,85 @@
+package jetstream
+
+import (
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// pingInterval and maxPings find a frozen server, which closes nothing, in
+	// 3 to 4.5 s.
+	pingInterval = 1500 * time.Millisecond
+	maxPings     = 2
+	// reconnectWait is short since a standby is as good as the server lost;
+	// reconnectJitter keeps many clients from coming back in one instant.
+	reconnectWait   = 200 * time.Millisecond
+	reconnectJitter = 200 * time.Millisecond
+	connectTimeout  = 2 * time.Second
+)
+
+// ConnectConfig says how to reach NATS.
+type ConnectConfig struct {
+	URL    string       // one or more server URLs, with commas between
+	Creds  string       // path of a credentials file; "": none
+	Name   string       // of the connection, as the server lists it
+	Logger *slog.Logger // nil: slog.Default()
+	// Wait lets Connect succeed where no server can be reached yet: it goes on
+	// trying in the background. False: Connect fails.
+	Wait bool
+}
+
+// Connect opens a connection that reconnects for ever and notices a frozen
+// server within seconds.
+func Connect(cfg ConnectConfig) (*nats.Conn, error) {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	opts := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.Timeout(connectTimeout),
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(maxPings),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
+		nats.RetryOnFailedConnect(cfg.Wait),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			log.Warn("nats disconnected", "error", err)
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			if sub != nil {
+				log.Warn("nats error", "subject", sub.Subject, "error", err)
+				return
+			}
+			log.Warn("nats error", "error", err)
+		}),
+	}
+	if cfg.Creds != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Creds))
+	}
+	nc, err := nats.Connect(cfg.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: connect to %s: %w", redacted(cfg.URL), err)
+	}
+	return nc, nil
+}
+
+// redacted is a list of URLs without the passwords in it.
+func redacted(urls string) string {
+	list := strings.Split(urls, ",")
+	for n, raw := range list {
+		if u, err := url.Parse(strings.TrimSpace(raw)); err == nil {
+			list[n] = u.Redacted()
+		}
+	}
+	return strings.Join(list, ",")
+}

@@ -1,0 +1,36 @@
+package jetstream
+
+import "github.com/nats-io/nats.go"
+
+// The headers of JetStream that are written here.
+const (
+	headerGuard        = "Nats-Expected-Last-Subject-Sequence"
+	headerGuardSubject = "Nats-Expected-Last-Subject-Sequence-Subject"
+	headerBatchID      = "Nats-Batch-Id"
+	headerBatchSeq     = "Nats-Batch-Sequence"
+	headerBatchCommit  = "Nats-Batch-Commit"
+	headerMsgID        = "Nats-Msg-Id"
+	headerRollup       = "Nats-Rollup"
+	headerTTL          = "Nats-TTL"
+	headerKVOperation  = "KV-Operation"
+	headerMarker       = "Nats-Marker-Reason"
+)
+
+// headers builds a nats.Header with two allocations, whatever their number, and
+// with the names in the case in which they are given.
+type headers struct {
+	header nats.Header
+	values []string
+	size   int // bytes of names and values
+}
+
+func newHeaders(n int) *headers {
+	return &headers{header: make(nats.Header, n), values: make([]string, 0, n)}
+}
+
+func (h *headers) set(name, value string) {
+	h.values = append(h.values, value)
+	n := len(h.values)
+	h.header[name] = h.values[n-1 : n : n]
+	h.size += len(name) + len(value) + 4 // ": " and the line's end
+}

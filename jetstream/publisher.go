@@ -1,0 +1,137 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// pubAck is a stream's answer to a publish.
+type pubAck struct {
+	seq          uint64 // of the message, or of the last one of a batch
+	code         int    // error code of the server; 0: stored
+	text         string // of the error
+	noResponders bool   // no stream listens, or it has no leader: nothing was stored
+}
+
+// publisher sends messages to streams and hands each sender its own answer. One
+// subscription serves all, so that thousands can be in flight at once.
+type publisher struct {
+	nc      *nats.Conn
+	prefix  string // of the reply subjects
+	sub     *nats.Subscription
+	next    atomic.Uint64
+	waiting [32]waiters // by token; split so that senders seldom meet on a lock
+}
+
+type waiters struct {
+	mu sync.Mutex
+	m  map[uint64]chan *nats.Msg
+}
+
+func newPublisher(nc *nats.Conn) (*publisher, error) {
+	p := &publisher{nc: nc, prefix: nc.NewInbox() + "."}
+	for n := range p.waiting {
+		p.waiting[n].m = map[uint64]chan *nats.Msg{}
+	}
+	sub, err := nc.Subscribe(p.prefix+"*", p.answered)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: subscribe to the acks: %w", err)
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return nil, fmt.Errorf("jetstream: subscribe to the acks: %w", err)
+	}
+	p.sub = sub
+	return p, nil
+}
+
+func (p *publisher) close() { _ = p.sub.Unsubscribe() }
+
+func (p *publisher) answered(m *nats.Msg) {
+	token, err := strconv.ParseUint(m.Subject[len(p.prefix):], 36, 64)
+	if err != nil {
+		return
+	}
+	if ch := p.take(token); ch != nil {
+		ch <- m
+	}
+}
+
+func (p *publisher) take(token uint64) chan *nats.Msg {
+	w := &p.waiting[token%uint64(len(p.waiting))]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ch := w.m[token]
+	delete(w.m, token)
+	return ch
+}
+
+// send publishes a message and waits for the stream's answer, at most for
+// patience. An error says that there was none: the outcome is not known.
+func (p *publisher) send(ctx context.Context, m *nats.Msg, patience time.Duration) (pubAck, error) {
+	token := p.next.Add(1)
+	ch := make(chan *nats.Msg, 1)
+	w := &p.waiting[token%uint64(len(p.waiting))]
+	w.mu.Lock()
+	w.m[token] = ch
+	w.mu.Unlock()
+	m.Reply = p.prefix + strconv.FormatUint(token, 36)
+	if err := p.nc.PublishMsg(m); err != nil {
+		p.take(token)
+		return pubAck{}, err
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case answer := <-ch:
+		return parseAck(answer)
+	case <-timer.C:
+		p.take(token)
+		return pubAck{}, nats.ErrTimeout
+	case <-ctx.Done():
+		p.take(token)
+		return pubAck{}, ctx.Err()
+	}
+}
+
+func parseAck(m *nats.Msg) (pubAck, error) {
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		return pubAck{noResponders: true}, nil
+	}
+	// What nearly every answer looks like: {"stream":"epum_events", "seq":17}
+	if rest, ok := bytes.CutPrefix(m.Data, []byte(`{"stream":"`)); ok {
+		if _, rest, ok = bytes.Cut(rest, []byte(`"seq":`)); ok {
+			n := 0
+			for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
+				n++
+			}
+			if seq, err := strconv.ParseUint(string(rest[:n]), 10, 64); err == nil && !bytes.Contains(rest, []byte(`"error"`)) {
+				return pubAck{seq: seq}, nil
+			}
+		}
+	}
+	var answer struct {
+		Seq   uint64 `json:"seq"`
+		Error *struct {
+			ErrCode     int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return pubAck{}, fmt.Errorf("read the ack: %w", err)
+	}
+	if answer.Error != nil {
+		return pubAck{code: answer.Error.ErrCode, text: answer.Error.Description}, nil
+	}
+	if answer.Seq == 0 {
+		return pubAck{}, fmt.Errorf("the ack has no sequence: %q", m.Data)
+	}
+	return pubAck{seq: answer.Seq}, nil
+}

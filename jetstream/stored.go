@@ -1,0 +1,105 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/seed-524e47bf/epum/projections"
+)
+
+// readPatience bounds one request to a stream's leader. A server that has the
+// message answers in a millisecond; a longer silence is a lost leader.
+const readPatience = 2 * time.Second
+
+// stored is a message as a stream's leader has it.
+type stored struct {
+	Subject string    `json:"subject"`
+	Seq     uint64    `json:"seq"`
+	RawHdr  []byte    `json:"hdrs,omitempty"`
+	Data    []byte    `json:"data,omitempty"`
+	Time    time.Time `json:"time"`
+
+	header nats.Header
+}
+
+// get is a request for one message: by sequence, the last of a subject, or the
+// next of a subject from a sequence or a time on.
+type get struct {
+	Seq    uint64     `json:"seq,omitempty"`
+	Last   string     `json:"last_by_subj,omitempty"`
+	Next   string     `json:"next_by_subj,omitempty"`
+	Since  *time.Time `json:"start_time,omitempty"`
+	stream string
+}
+
+type apiError struct {
+	Code    int    `json:"code"`
+	ErrCode int    `json:"err_code"`
+	Text    string `json:"description"`
+}
+
+func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Text, e.ErrCode) }
+
+// readStored asks the stream's leader, which alone answers this request. The
+// error wraps projections.ErrNotFound where there is no such message, and
+// projections.ErrNoQuorum where nobody answers.
+func readStored(ctx context.Context, nc *nats.Conn, req get) (stored, error) {
+	var answer struct {
+		Error   *apiError `json:"error"`
+		Message *stored   `json:"message"`
+	}
+	if err := askAPI(ctx, nc, "STREAM.MSG.GET."+req.stream, req, &answer); err != nil {
+		return stored{}, err
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrCode == codeNoMessage:
+		return stored{}, projections.ErrNotFound
+	case answer.Error != nil:
+		return stored{}, fmt.Errorf("%w: %w", projections.ErrNoQuorum, answer.Error)
+	case answer.Message == nil:
+		return stored{}, fmt.Errorf("%w: an empty answer", projections.ErrNoQuorum)
+	}
+	m := *answer.Message
+	if len(m.RawHdr) > 0 {
+		h, err := nats.DecodeHeadersMsg(m.RawHdr)
+		if err != nil {
+			return stored{}, fmt.Errorf("jetstream: headers of message %d of %s: %w", m.Seq, req.stream, err)
+		}
+		m.header = h
+	}
+	return m, nil
+}
+
+// askAPI sends a request to the JetStream API.
+func askAPI(ctx context.Context, nc *nats.Conn, subject string, req, answer any) error {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("jetstream: %s: %w", subject, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	m, err := nc.RequestWithContext(ctx, "$JS.API."+subject, body)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", projections.ErrNoQuorum, subject, err)
+	}
+	if err := json.Unmarshal(m.Data, answer); err != nil {
+		return fmt.Errorf("jetstream: answer of %s: %w", subject, err)
+	}
+	return nil
+}
+
+// header1 is a header's value; "" where there is none. Unlike Get it leaves the
+// case of the name alone.
+func header1(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+func notFound(err error) bool { return errors.Is(err, projections.ErrNotFound) }

@@ -1,0 +1,169 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
+)
+
+const (
+	// decodeBatch is how many events are handed on at once under load; alone an
+	// event is handed on at once.
+	decodeBatch = 128
+	// decodeAhead is how many such batches may wait for apply.
+	decodeAhead = 32
+)
+
+// decoded is one event of the log.
+type decoded struct {
+	env events.Envelope
+	ev  events.Event
+}
+
+// Tail calls apply with every event from start on, in order and from the calling
+// goroutine. It ends with ctx's error, or with one that wraps ErrTailBroken or
+// projections.ErrNoQuorum: then open it anew behind the last event applied, after
+// a check that the log is still the same. With start.From behind the log's end it
+// waits for that event. Any number of tails may run at once.
+func (l *Log) Tail(ctx context.Context, start projections.TailStart, apply func(events.Envelope, events.Event)) error {
+	from, err := l.tailFrom(ctx, start)
+	if err != nil {
+		return fmt.Errorf("tail of the log: %w", err)
+	}
+	f, err := openFeed(ctx, l.nc, l.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: from}, feedBuffer)
+	if err != nil {
+		return fmt.Errorf("tail of the log: %w", err)
+	}
+	defer f.close()
+	// Decoding overlaps with applying: two goroutines, in order.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	batches := make(chan []decoded, decodeAhead)
+	var broken error // set before batches is closed
+	go func() {
+		defer close(batches)
+		broken = l.decodeAll(ctx, f, batches)
+	}()
+	for batch := range batches {
+		for n := range batch {
+			if ctx.Err() != nil {
+				return fmt.Errorf("tail of the log: %w", ctx.Err())
+			}
+			apply(batch[n].env, batch[n].ev)
+		}
+	}
+	return fmt.Errorf("tail of the log: %w", broken)
+}
+
+// tailFrom is the sequence at which a tail begins.
+func (l *Log) tailFrom(ctx context.Context, start projections.TailStart) (uint64, error) {
+	from := max(start.From, 1)
+	if start.Since.IsZero() || from == 1 {
+		return from, nil
+	}
+	m, err := readStored(ctx, l.nc, get{stream: l.stream, Next: l.prefix.AllEvents(), Since: &start.Since})
+	switch {
+	case notFound(err):
+		return from, nil // all is older
+	case err != nil:
+		return 0, err
+	case m.Seq >= from:
+		return from, nil
+	case from-m.Seq > projections.MaxRemembered:
+		return from - projections.MaxRemembered, nil
+	}
+	return m.Seq, nil
+}
+
+// decodeAll reads the feed until it breaks or ctx ends. Events are handed on as
+// soon as no more have come, or there are enough of them.
+func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded) error {
+	var last uint64
+	for {
+		m, info, err := f.read(ctx)
+		if err != nil {
+			return err
+		}
+		batch := make([]decoded, 0, decodeBatch)
+		for more := true; more && err == nil; {
+			if last > 0 && info.seq != last+1 {
+				l.log.Debug("the log has a gap", "from", last+1, "to", info.seq-1)
+			}
+			last = info.seq
+			batch = append(batch, decoded{l.envelope(m, info), events.Decode(header1(m.Header, events.HeaderType), m.Data)})
+			if more = len(batch) < decodeBatch; more {
+				m, info, more, err = f.tryRead()
+			}
+		}
+		select {
+		case batches <- batch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Log) envelope(m *nats.Msg, info meta) events.Envelope {
+	return events.Envelope{
+		Key:         l.prefix.EventKey(m.Subject),
+		Seq:         info.seq,
+		Time:        info.time,
+		ID:          header1(m.Header, events.HeaderID),
+		Actor:       header1(m.Header, events.HeaderActor),
+		CausationID: header1(m.Header, events.HeaderCausation),
+		Epoch:       parseEpoch(header1(m.Header, events.HeaderCEEpoch)),
+	}
+}
+
+// parseEpoch is 0 for what is no number: then no leader of ours wrote it.
+func parseEpoch(text string) uint64 {
+	if text == "" {
+		return 0
+	}
+	epoch, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return epoch
+}
+
+// Keys calls seen with the key of each event in (after, upTo], in order; it reads
+// headers only. It ends early where the log ends before upTo. The error wraps
+// projections.ErrNoQuorum or ErrTailBroken, or is ctx's.
+func (l *Log) Keys(ctx context.Context, after, upTo uint64, seen func(events.Key)) error {
+	if after >= upTo {
+		return nil
+	}
+	f, err := openFeed(ctx, l.nc, l.stream, natsjs.ConsumerConfig{
+		DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true,
+	}, feedBuffer)
+	if err != nil {
+		return fmt.Errorf("keys of the log: %w", err)
+	}
+	defer f.close()
+	if f.pending == 0 {
+		return nil
+	}
+	for {
+		m, info, err := f.read(ctx)
+		if err != nil {
+			return fmt.Errorf("keys of the log: %w", err)
+		}
+		if info.seq > upTo {
+			return nil
+		}
+		seen(l.prefix.EventKey(m.Subject))
+		if info.seq == upTo || info.pending == 0 {
+			return nil
+		}
+	}
+}

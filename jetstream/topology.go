@@ -1,0 +1,167 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+const (
+	// DefaultLeaseTTL is the lease of a cell that names none (design §7).
+	DefaultLeaseTTL = 5 * time.Second
+	// ReplicatedLeaseTTL is that of a replicated cell: a lost stream leader
+	// costs 4 to 6 s, and the lease must outlive it.
+	ReplicatedLeaseTTL = 15 * time.Second
+	// shortestDuplicates is the smallest window the server allows. Nothing here
+	// relies on it: the guards do the work.
+	shortestDuplicates = 100 * time.Millisecond
+	// leaseMarkerTTL is how long the marker of an expired lease stays. The
+	// server allows no less.
+	leaseMarkerTTL = time.Second
+)
+
+// Config says which cell is opened, and how.
+type Config struct {
+	Prefix   events.Prefix // "": events.DefaultPrefix
+	Process  string        // this process's id; it is in the ce-source of every event
+	Replicas int           // of every stream and bucket; 0: 1. Streams that have more keep them
+	LeaseTTL time.Duration // whole seconds; 0: DefaultLeaseTTL, or ReplicatedLeaseTTL with replicas
+	Logger   *slog.Logger  // nil: slog.Default()
+}
+
+// Cell is one cell: its log, its state bucket, its lease and its inbox (design
+// §5 and §8). It is safe for concurrent use.
+type Cell struct {
+	cfg     Config
+	nc      *nats.Conn
+	js      natsjs.JetStream
+	pub     *publisher
+	streams streamConfigs
+}
+
+// streamConfigs are the streams of a cell, as they should be.
+type streamConfigs struct {
+	events, inbox, dead, state, leases natsjs.StreamConfig
+}
+
+// Open creates what is missing of a cell's streams and buckets and updates what
+// can be updated. It deletes nothing: the error says what differs where a stream
+// cannot be made what it should be. Several processes may do so at once. The
+// connection stays the caller's.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: open: %w", err)
+	}
+	c := &Cell{cfg: cfg, nc: nc, js: js, streams: topology(cfg)}
+	for _, want := range []natsjs.StreamConfig{c.streams.events, c.streams.inbox, c.streams.dead, c.streams.state, c.streams.leases} {
+		if err := reconcile(ctx, js, want, cfg.Logger); err != nil {
+			return nil, err
+		}
+	}
+	if c.pub, err = newPublisher(nc); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close lets go of what the cell holds on the connection. What is under way
+// fails with events.ErrUnavailable.
+func (c *Cell) Close() { c.pub.close() }
+
+// Prefix is the cell's prefix.
+func (c *Cell) Prefix() events.Prefix { return c.cfg.Prefix }
+
+// LeaseTTL is how long a lease lasts that is not renewed.
+func (c *Cell) LeaseTTL() time.Duration { return c.cfg.LeaseTTL }
+
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Prefix == "" {
+		cfg.Prefix = events.DefaultPrefix
+	}
+	if cfg.Replicas == 0 {
+		cfg.Replicas = 1
+	}
+	if cfg.LeaseTTL == 0 {
+		cfg.LeaseTTL = DefaultLeaseTTL
+		if cfg.Replicas > 1 {
+			cfg.LeaseTTL = ReplicatedLeaseTTL
+		}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	switch {
+	case cfg.Process == "":
+		return cfg, errors.New("jetstream: open: the process has no id")
+	case cfg.LeaseTTL < time.Second || cfg.LeaseTTL%time.Second != 0:
+		return cfg, fmt.Errorf("jetstream: open: lease_ttl is %s, it must be whole seconds, at least one", cfg.LeaseTTL)
+	}
+	return cfg, nil
+}
+
+func topology(cfg Config) streamConfigs {
+	p := cfg.Prefix
+	stream := func(name string) natsjs.StreamConfig {
+		return natsjs.StreamConfig{
+			Name:              p.Stream(name),
+			Storage:           natsjs.FileStorage,
+			Retention:         natsjs.LimitsPolicy,
+			MaxConsumers:      -1,
+			MaxMsgs:           -1,
+			MaxBytes:          -1,
+			MaxMsgsPerSubject: -1,
+			MaxMsgSize:        -1,
+			Replicas:          cfg.Replicas,
+			AllowDirect:       true,
+		}
+	}
+	log := stream(events.StreamEvents)
+	log.Description = "epum: the event log"
+	log.Subjects = []string{p.AllEvents()}
+	log.AllowAtomicPublish = true
+	log.DenyDelete = true
+	log.Duplicates = shortestDuplicates
+
+	inbox := stream(events.StreamInbox)
+	inbox.Description = "epum: reports to be handled"
+	inbox.Subjects = []string{string(p) + ".node.*." + opInstanceInfo}
+	inbox.Retention = natsjs.WorkQueuePolicy
+
+	dead := stream(events.StreamDead)
+	dead.Description = "epum: reports that could not be processed"
+	dead.Subjects = []string{string(p) + ".dead.>"}
+
+	bucket := func(name string) natsjs.StreamConfig {
+		b := stream(name)
+		b.Subjects = []string{"$KV." + b.Name + ".>"}
+		b.Name = "KV_" + b.Name
+		b.MaxMsgsPerSubject = 1
+		b.Discard = natsjs.DiscardNew
+		b.AllowRollup = true
+		b.DenyDelete = true
+		b.AllowMsgTTL = true
+		b.Duplicates = shortestDuplicates
+		return b
+	}
+	state := bucket(events.BucketState)
+	state.Description = "epum: the documents"
+	state.AllowAtomicPublish = true
+
+	leases := bucket(events.BucketLeases)
+	leases.Description = "epum: who leads"
+	leases.MaxAge = cfg.LeaseTTL
+	leases.SubjectDeleteMarkerTTL = leaseMarkerTTL
+	return streamConfigs{events: log, inbox: inbox, dead: dead, state: state, leases: leases}
+}

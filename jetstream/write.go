@@ -1,0 +1,140 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+const (
+	// writePatience bounds a write whose context has no deadline, and the
+	// repeats of one that the server has not decided on (design §6).
+	writePatience = 5 * time.Second
+	// ackPatience is how long one attempt waits for its answer before the log is
+	// asked instead.
+	ackPatience = 2 * time.Second
+)
+
+// write is one guarded write, of a message or of a batch.
+type write struct {
+	what string // for errors
+	// send sends the same bytes each time.
+	send func(ctx context.Context) (pubAck, error)
+	// landed reads back whether an earlier attempt was stored, and as what. Its
+	// error ends the write, but for one that wraps projections.ErrNoQuorum: then
+	// it is asked again.
+	landed func(ctx context.Context) (seq uint64, found bool, err error)
+	// conflict is the error of a failed guard.
+	conflict func(ctx context.Context) error
+	// repeatable says that a guard makes a second copy impossible, so it may be
+	// sent again while the outcome of an earlier attempt is not known.
+	repeatable bool
+}
+
+// verdict is what an answer says of a write.
+type verdict int
+
+const (
+	verdictStored    verdict = iota
+	verdictConflict          // a guard does not hold: nothing was written by this attempt
+	verdictUndecided         // others write there: nothing was written, send it again
+	verdictAbsent            // nobody could take it: nothing was written
+	verdictUnknown           // no answer, or one that does not say
+	verdictFull              // no room; it stays so until somebody helps
+	verdictRefused           // for good
+)
+
+func judge(ack pubAck, err error) verdict {
+	switch {
+	case err != nil:
+		return verdictUnknown
+	case ack.noResponders:
+		return verdictAbsent
+	}
+	switch ack.code {
+	case 0:
+		return verdictStored
+	case codeWrongLastSeq:
+		return verdictConflict
+	case codeDuplicateInFlight, codeGuardNotReady, codeGuardInFlight:
+		return verdictUndecided
+	case codeBatchIncomplete, codeBatchesInFlight, codeTooManyRequests, codeClusterUnavailable, codeNotLeader:
+		return verdictAbsent
+	case codeAccountResources, codeInsufficient, codeStorageExceeded, codeStoreFailed:
+		return verdictFull
+	}
+	return verdictRefused
+}
+
+// do sends the write until its outcome is known: the sequence, the error of
+// conflict, ErrRefused, an error of landed, or events.ErrUnavailable.
+func (w write) do(ctx context.Context) (uint64, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, writePatience)
+		defer cancel()
+	}
+	undecided := time.Now().Add(writePatience)
+	short, long := newPause(2*time.Millisecond, 50*time.Millisecond), newPause(50*time.Millisecond, 500*time.Millisecond)
+	unknown := false // an earlier attempt may still be stored
+	for {
+		ack, err := pubAck{}, error(nil)
+		if w.repeatable || !unknown {
+			ack, err = w.send(ctx)
+		} else {
+			err = errors.New("not sent again: no guard of it protects from a second copy")
+		}
+		wait := long
+		switch v := judge(ack, err); v {
+		case verdictStored:
+			return ack.seq, nil
+		case verdictRefused:
+			return 0, fmt.Errorf("%w: %s: %s (%d)", ErrRefused, w.what, ack.text, ack.code)
+		case verdictFull:
+			return 0, fmt.Errorf("%s: %w: %s (%d)", w.what, events.ErrUnavailable, ack.text, ack.code)
+		case verdictAbsent:
+		case verdictUndecided:
+			if wait = short; !unknown && time.Now().After(undecided) {
+				return 0, w.conflict(ctx)
+			}
+		case verdictConflict, verdictUnknown:
+			unknown = unknown || v == verdictUnknown
+			seq, found, readErr := w.readBack(ctx)
+			switch {
+			case readErr == nil && found:
+				return seq, nil
+			case readErr == nil && v == verdictConflict:
+				return 0, w.conflict(ctx)
+			case readErr != nil && !noQuorum(readErr):
+				return 0, fmt.Errorf("%s: %w", w.what, readErr)
+			}
+		}
+		if !wait.wait(ctx) {
+			return 0, w.unavailable(ack, err)
+		}
+	}
+}
+
+// readBack asks the log also where the write's own time is over: the answer is
+// worth a moment more.
+func (w write) readBack(ctx context.Context) (uint64, bool, error) {
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), readPatience/4)
+		defer cancel()
+	}
+	return w.landed(ctx)
+}
+
+func (w write) unavailable(ack pubAck, err error) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w: %w", w.what, events.ErrUnavailable, err)
+	case ack.noResponders:
+		return fmt.Errorf("%s: %w: no responders", w.what, events.ErrUnavailable)
+	}
+	return fmt.Errorf("%s: %w: %s (%d)", w.what, events.ErrUnavailable, ack.text, ack.code)
+}

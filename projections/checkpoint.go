@@ -1,0 +1,139 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// errOtherLog is returned when the log is not the one that was folded: it was
+// made anew, restored to an earlier state, or lost its tail (design §2, 6).
+var errOtherLog = errors.New("projections: another log")
+
+// Checkpoint is the bucket's document that says what the others add up to: the
+// fold at Seq, or, while To is set, something between Seq and To.
+type Checkpoint struct {
+	Seq         uint64    `json:"seq"`
+	To          uint64    `json:"to,omitempty"`
+	Time        time.Time `json:"time"`                  // timestamp of the event at Seq
+	EventID     string    `json:"event_id,omitempty"`    // ce-id of the event at Seq
+	ToEventID   string    `json:"to_event_id,omitempty"` // ce-id of the event at To
+	Created     time.Time `json:"stream_created"`        // which log
+	FoldVersion int       `json:"fold_version"`
+}
+
+// check says why a checkpoint is of no use with a log; nil where it is.
+func (c Checkpoint) check(ctx context.Context, source Source, end Position) error {
+	if c.FoldVersion != events.FoldVersion {
+		return fmt.Errorf("projections: the bucket is of fold version %d, this is %d", c.FoldVersion, events.FoldVersion)
+	}
+	if err := checkIdentity(ctx, source, end, c.Created, c.Seq, c.EventID); err != nil {
+		return err
+	}
+	if c.To == 0 {
+		return nil
+	}
+	return checkIdentity(ctx, source, end, c.Created, c.To, c.ToEventID)
+}
+
+// checkIdentity returns an error that wraps errOtherLog unless the log was
+// created at the given time and has the event with the given id at seq.
+func checkIdentity(ctx context.Context, source Source, end Position, created time.Time, seq uint64, id string) error {
+	if !end.Created.Equal(created) {
+		return fmt.Errorf("%w: created %s, not %s", errOtherLog, end.Created, created)
+	}
+	if end.Seq < seq {
+		return fmt.Errorf("%w: it ends at %d, before %d", errOtherLog, end.Seq, seq)
+	}
+	if seq == 0 || id == "" {
+		return nil
+	}
+	got, err := source.EventID(ctx, seq)
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: it has no event %d", errOtherLog, seq)
+	}
+	if err != nil {
+		return fmt.Errorf("read event %d: %w", seq, err)
+	}
+	if got != id {
+		return fmt.Errorf("%w: event %d is %s, not %s", errOtherLog, seq, got, id)
+	}
+	return nil
+}
+
+// readCheckpoint gives the bucket's checkpoint and its revision; ErrNotFound
+// where there is none.
+func readCheckpoint(ctx context.Context, bucket Bucket) (Checkpoint, uint64, error) {
+	entries, err := bucket.Read(ctx, events.CheckpointKey)
+	if err != nil {
+		return Checkpoint{}, 0, err
+	}
+	if len(entries) == 0 {
+		return Checkpoint{}, 0, fmt.Errorf("checkpoint: %w", ErrNotFound)
+	}
+	var c Checkpoint
+	if err := json.Unmarshal(entries[0].Value, &c); err != nil {
+		return Checkpoint{}, entries[0].Revision, fmt.Errorf("projections: checkpoint: %w", err)
+	}
+	return c, entries[0].Revision, nil
+}
+
+// start sets the replica to what the bucket has, where that is of use, else to
+// the fold of nothing. The tail adds the rest.
+func (r *Replica) start(ctx context.Context) error {
+	end, err := r.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	state, checkpoint, err := r.loadBucket(ctx, end)
+	if err != nil {
+		r.log.Info("no usable state bucket: reading the whole log", "reason", err.Error(), "seq", end.Seq)
+		state, checkpoint = events.NewState(), Checkpoint{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state, r.created, r.lastID = state, end.Created, checkpoint.EventID
+	r.repeats, r.primeAt, r.primed = newRepeats(), state.Seq, state.Seq == 0
+	for f := range r.feeds {
+		f.breakOff()
+	}
+	return nil
+}
+
+func (r *Replica) loadBucket(ctx context.Context, end Position) (*events.State, Checkpoint, error) {
+	c, _, err := readCheckpoint(ctx, r.bucket)
+	if err != nil {
+		return nil, c, err
+	}
+	if err := c.check(ctx, r.source, end); err != nil {
+		return nil, c, err
+	}
+	state := events.NewState()
+	err = r.bucket.All(ctx, func(e Entry) error {
+		if e.Key == events.CheckpointKey {
+			return nil
+		}
+		return state.Load(e.Key, e.Value)
+	})
+	// The documents may be newer than the checkpoint that was read first; the
+	// events up to theirs are then skipped.
+	state.Seq, state.Time = c.Seq, c.Time
+	return state, c, err
+}
+
+// checkLog returns an error that wraps errOtherLog where the log is no longer
+// the one that this replica folded.
+func (r *Replica) checkLog(ctx context.Context) error {
+	end, err := r.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.RLock()
+	created, seq, id := r.created, r.state.Seq, r.lastID
+	r.mu.RUnlock()
+	return checkIdentity(ctx, r.source, end, created, seq, id)
+}

@@ -1,0 +1,104 @@
+package projections
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// mostBytes is how large a domain document's instances may be: what is above
+// goes on the next page, so that the answer fits a message of 1 MiB.
+const mostBytes = 600 << 10
+
+// AsOf says which state of the log a document shows.
+type AsOf struct {
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time"` // of the event at Seq, UTC
+}
+
+// domainView is what a domain document is made of.
+type domainView struct {
+	domain    *events.Domain
+	decision  *events.Decision // nil: none
+	instances []*events.Instance
+	asOf      AsOf
+}
+
+// domainDocument is the document of design §5, in its order.
+type domainDocument struct {
+	Name           string                       `json:"name"`
+	Owner          string                       `json:"owner"`
+	DefinitionID   string                       `json:"definition_id"`
+	Config         shownConfig                  `json:"config"`
+	SensorData     struct{}                     `json:"sensor_data"`
+	Instances      []json.RawMessage            `json:"instances"`
+	Subscribers    []events.Subscriber          `json:"subscribers"`
+	EngineState    events.EngineState           `json:"engine_state"`
+	Removed        bool                         `json:"removed"`
+	InstanceCounts map[events.InstanceState]int `json:"instance_counts"`
+	Next           string                       `json:"next,omitempty"`
+	Seq            uint64                       `json:"seq"`
+	AsOf           AsOf                         `json:"as_of"`
+}
+
+type shownConfig struct {
+	General    json.RawMessage `json:"general"`
+	Health     json.RawMessage `json:"health"`
+	EngineConf json.RawMessage `json:"engine_conf"`
+}
+
+// json makes the document, with at most limit instances that come after one.
+func (v domainView) json(after string, limit int) []byte {
+	filled := v.domain.Config.Filled()
+	doc := domainDocument{
+		Name: v.domain.ID.Name, Owner: v.domain.ID.Owner, DefinitionID: v.domain.DefinitionID,
+		Config:         shownConfig{General: filled.General, Health: filled.Health, EngineConf: filled.EngineConf},
+		Subscribers:    append([]events.Subscriber{}, v.domain.Subscribers...),
+		EngineState:    v.engineState(),
+		Removed:        v.domain.Removed,
+		InstanceCounts: map[events.InstanceState]int{},
+		Seq:            v.domain.Seq,
+		AsOf:           AsOf{Seq: v.asOf.Seq, Time: v.asOf.Time.UTC()},
+	}
+	for _, i := range v.instances {
+		doc.InstanceCounts[i.State]++
+	}
+	from, found := slices.BinarySearchFunc(v.instances, after, func(i *events.Instance, id string) int {
+		return strings.Compare(i.ID, id)
+	})
+	if found {
+		from++
+	}
+	doc.Instances, doc.Next = shownInstances(v.instances[from:], limit)
+	// What it holds was decoded from JSON before, so this cannot fail.
+	data, err := json.Marshal(doc)
+	if err != nil {
+		panic("projections: encode domain document: " + err.Error())
+	}
+	return data
+}
+
+func shownInstances(instances []*events.Instance, limit int) (shown []json.RawMessage, next string) {
+	shown = []json.RawMessage{}
+	bytes := 0
+	for n, i := range instances {
+		data := i.AppendShown(nil)
+		if n == limit || n > 0 && bytes+len(data) > mostBytes {
+			return shown, instances[n-1].ID
+		}
+		bytes += len(data)
+		shown = append(shown, data)
+	}
+	return shown, ""
+}
+
+// engineState is that of the last decision in this life of the domain.
+func (v domainView) engineState() events.EngineState {
+	if v.decision == nil || v.decision.DomainSeq != v.domain.AddedSeq {
+		return events.EnginePending
+	}
+	return v.decision.EngineState
+}

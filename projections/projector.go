@@ -1,0 +1,251 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// When a flush is due (design §2, 3), and how much goes in one batch.
+const (
+	flushQuiet   = 10 * time.Millisecond  // after this long without a change
+	flushLatest  = 250 * time.Millisecond // after the first change
+	flushDirty   = 20_000                 // documents
+	batchEntries = 999                    // the server takes 1,000 messages; one is the checkpoint
+	batchBytes   = 8 << 20
+
+	bucketCheck = time.Second // how often an idle projector looks whether its bucket is still there
+)
+
+// Projector writes what changes in a replica to the state bucket. Only the
+// leader runs one; the checkpoint's revision guards every write, so that two
+// cannot interleave.
+type Projector struct {
+	replica *Replica
+	source  Source
+	bucket  Bucket
+	log     *slog.Logger
+
+	checkpoint Checkpoint // as this projector wrote it last
+	revision   uint64     // of the checkpoint
+}
+
+// NewProjector makes a projector of one leader's term.
+func NewProjector(replica *Replica, source Source, bucket Bucket, log *slog.Logger) *Projector {
+	return &Projector{replica: replica, source: source, bucket: bucket, log: log}
+}
+
+// Run brings the bucket up to the log and keeps it there until ctx ends, or
+// until the replica folds an election later than epoch: then it returns
+// events.ErrDeposed. Failures of the bucket are retried.
+func (p *Projector) Run(ctx context.Context, epoch uint64) error {
+	feed := p.replica.NewFeed(nil)
+	defer feed.Close()
+	for ctx.Err() == nil {
+		err := p.project(ctx, epoch, feed)
+		if errors.Is(err, events.ErrDeposed) {
+			return err
+		}
+		if ctx.Err() == nil {
+			p.log.Warn("projector starts anew", "error", err, "epoch", epoch)
+			pause(ctx, 100*time.Millisecond)
+		}
+	}
+	return ctx.Err()
+}
+
+// project takes the bucket over and follows the feed until something fails.
+func (p *Projector) project(ctx context.Context, epoch uint64, feed *Feed) error {
+	if err := p.takeOver(ctx, feed); err != nil {
+		return err
+	}
+	idle := time.NewTicker(bucketCheck)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			// What is folded already is worth a last flush, so that the next
+			// process finds a bucket that is up to date.
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLatest)
+			defer cancel()
+			_ = p.flush(last, feed, epoch)
+			return ctx.Err()
+		case <-feed.Ready():
+			p.settle(ctx, feed)
+			if err := p.flush(ctx, feed, epoch); err != nil {
+				return err
+			}
+		case <-idle.C:
+			if err := p.stillMine(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// settle waits until a flush is due.
+func (p *Projector) settle(ctx context.Context, feed *Feed) {
+	for began, seq := time.Now(), p.replica.Applied(); feed.Len() < flushDirty && time.Since(began) < flushLatest; {
+		if !pause(ctx, flushQuiet) {
+			return
+		}
+		now := p.replica.Applied()
+		if now == seq {
+			return
+		}
+		seq = now
+	}
+}
+
+// takeOver finds the bucket as an earlier projector left it and writes what it
+// lacks, or everything where it is of no use.
+func (p *Projector) takeOver(ctx context.Context, feed *Feed) error {
+	if err := p.bucket.Ensure(ctx); err != nil {
+		return err
+	}
+	end, err := p.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	checkpoint, revision, err := readCheckpoint(ctx, p.bucket)
+	if err == nil {
+		err = checkpoint.check(ctx, p.source, end)
+	}
+	p.checkpoint, p.revision = checkpoint, revision
+	if err != nil {
+		p.log.Warn("writing the state bucket anew", "reason", err.Error(), "seq", end.Seq)
+		return p.rewrite(ctx)
+	}
+	keys := map[events.Key]uint64{}
+	err = p.source.Keys(ctx, checkpoint.Seq, p.replica.Applied(), func(k events.Key) { keys[k] = 0 })
+	if err != nil {
+		return err
+	}
+	return p.write(ctx, p.snapshot(func(*events.State) map[events.Key]uint64 {
+		maps.Copy(keys, feed.Take()) // what has been folded since Applied was asked
+		return keys
+	}))
+}
+
+// rewrite makes the bucket hold the fold and nothing else.
+func (p *Projector) rewrite(ctx context.Context) error {
+	keys := map[events.Key]uint64{}
+	err := p.bucket.All(ctx, func(e Entry) error {
+		if e.Key == events.CheckpointKey {
+			p.revision = e.Revision
+		} else {
+			keys[e.Key] = 0
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// Until the last batch is in, no reader may trust the bucket.
+	p.checkpoint = Checkpoint{FoldVersion: -1}
+	return p.write(ctx, p.snapshot(func(s *events.State) map[events.Key]uint64 {
+		for k := range s.Documents() {
+			keys[k] = 0
+		}
+		return keys
+	}))
+}
+
+// stillMine returns an error unless the checkpoint is as this projector left it.
+func (p *Projector) stillMine(ctx context.Context) error {
+	_, revision, err := readCheckpoint(ctx, p.bucket)
+	if err != nil {
+		return err
+	}
+	if revision != p.revision {
+		return &events.ConflictError{Guard: events.Guard{Key: events.CheckpointKey, Seq: p.revision}, Got: revision}
+	}
+	return nil
+}
+
+// flush writes what the feed has collected.
+func (p *Projector) flush(ctx context.Context, feed *Feed, epoch uint64) error {
+	if feed.Broken() {
+		return events.ErrDeposed
+	}
+	var unknown bool
+	snap := p.snapshot(func(s *events.State) map[events.Key]uint64 {
+		unknown = s.HasUnknown()
+		return feed.Take()
+	})
+	if snap.keys[events.LeaderKey] > epoch || unknown {
+		return events.ErrDeposed
+	}
+	return p.write(ctx, snap)
+}
+
+// snapshot is the documents of some keys as of one sequence.
+type snapshot struct {
+	keys       map[events.Key]uint64
+	documents  map[events.Key]events.Document // a key of keys without one has none
+	checkpoint Checkpoint
+}
+
+// snapshot takes the keys and their documents in one isolated look.
+func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) snapshot {
+	r := p.replica
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	snap := snapshot{keys: keys(r.state), checkpoint: Checkpoint{
+		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Created: r.created, FoldVersion: events.FoldVersion,
+	}}
+	snap.documents = make(map[events.Key]events.Document, len(snap.keys))
+	for k := range snap.keys {
+		if d := r.state.Document(k); d != nil {
+			snap.documents[k] = d
+		}
+	}
+	return snap
+}
+
+// write puts a snapshot into the bucket: in one batch where it fits, else in
+// several, with the checkpoint saying so until the last.
+func (p *Projector) write(ctx context.Context, snap snapshot) error {
+	if p.checkpoint.Seq == snap.checkpoint.Seq && p.checkpoint.To == 0 && p.checkpoint.FoldVersion == events.FoldVersion {
+		return nil
+	}
+	between := p.checkpoint
+	between.To, between.ToEventID = snap.checkpoint.Seq, snap.checkpoint.EventID
+	var batch []Entry
+	bytes := 0
+	for k := range snap.keys {
+		if k.Kind() == events.KindPass {
+			continue
+		}
+		e := Entry{Key: k}
+		if d := snap.documents[k]; d != nil {
+			e.Value = d.AppendJSON(nil)
+		}
+		if len(batch) == batchEntries || bytes+len(e.Value) > batchBytes {
+			if err := p.writeBatch(ctx, batch, between); err != nil {
+				return err
+			}
+			batch, bytes = nil, 0
+		}
+		batch, bytes = append(batch, e), bytes+len(e.Value)
+	}
+	return p.writeBatch(ctx, batch, snap.checkpoint)
+}
+
+func (p *Projector) writeBatch(ctx context.Context, batch []Entry, checkpoint Checkpoint) error {
+	value, err := json.Marshal(checkpoint)
+	if err != nil {
+		return err
+	}
+	revision, err := p.bucket.Write(ctx, batch, value, p.revision)
+	if err != nil {
+		return err
+	}
+	p.checkpoint, p.revision = checkpoint, revision
+	return nil
+}

@@ -1,0 +1,183 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// MostShown is how many instances or names a read gives where the caller names
+// no limit, and how many the bucket can answer for (design §2, 4).
+const MostShown = 1000
+
+// Reader answers describe and list: from the bucket where it is as new as the
+// log, else from the replica. Every answer shows all that was acknowledged
+// before the question came in, whoever took it. It is safe for concurrent use.
+type Reader struct {
+	replica *Replica
+	bucket  Bucket
+}
+
+// NewReader makes a reader of a bucket and a replica.
+func NewReader(replica *Replica, bucket Bucket) *Reader {
+	return &Reader{replica: replica, bucket: bucket}
+}
+
+// DescribeDomain gives the domain document (design §5) as JSON, with at most
+// limit instances (0: MostShown) that come after the instance id after.
+// ErrNotFound where the owner has no such domain; an error that wraps
+// ErrNoQuorum where the log's end cannot be had.
+func (r *Reader) DescribeDomain(ctx context.Context, id events.DomainID, after string, limit int) ([]byte, error) {
+	var view domainView
+	err := r.read(ctx, []events.Key{id.Key(), id.DecisionKey(), id.AllInstances()}, func(s *events.State, asOf AsOf) {
+		view = domainView{
+			domain: s.Domain(id), decision: s.Decision(id), instances: slices.Clone(s.Instances(id)), asOf: asOf,
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if view.domain == nil {
+		return nil, fmt.Errorf("domain %q of %q: %w", id.Name, id.Owner, ErrNotFound)
+	}
+	return view.json(after, limitOr(limit)), nil
+}
+
+// ListDomains gives the names of an owner's domains, sorted by their bytes, at
+// most limit (0: MostShown) that come after the name after; next is the last
+// one given where there are more, else "".
+func (r *Reader) ListDomains(ctx context.Context, owner, after string, limit int) (names []string, next string, err error) {
+	err = r.read(ctx, []events.Key{events.AllDomains(owner)}, func(s *events.State, _ AsOf) {
+		for d := range s.Domains() {
+			if d.ID.Owner == owner {
+				names = append(names, d.ID.Name)
+			}
+		}
+	})
+	names, next = page(names, after, limitOr(limit))
+	return names, next, err
+}
+
+// ListDefinitions is as ListDomains for the definitions, which all share.
+func (r *Reader) ListDefinitions(ctx context.Context, after string, limit int) (names []string, next string, err error) {
+	err = r.read(ctx, []events.Key{events.AllDefinitions}, func(s *events.State, _ AsOf) {
+		for d := range s.Definitions() {
+			names = append(names, d.Name)
+		}
+	})
+	names, next = page(names, after, limitOr(limit))
+	return names, next, err
+}
+
+// DescribeDefinition gives a definition; ErrNotFound where there is none.
+func (r *Reader) DescribeDefinition(ctx context.Context, name string) (*events.Definition, error) {
+	var d *events.Definition
+	err := r.read(ctx, []events.Key{events.DefinitionKey(name)}, func(s *events.State, _ AsOf) { d = s.Definition(name) })
+	if err == nil && d == nil {
+		err = fmt.Errorf("definition %q: %w", name, ErrNotFound)
+	}
+	return d, err
+}
+
+// Counts is what the service holds.
+type Counts struct {
+	Domains   int                          `json:"domains"`
+	Instances map[events.InstanceState]int `json:"instances"`
+}
+
+// Counts counts all domains and instances, as far as this process has folded.
+func (r *Reader) Counts() Counts {
+	c := Counts{Instances: map[events.InstanceState]int{}}
+	r.replica.View(func(s *events.State) {
+		for range s.Domains() {
+			c.Domains++
+		}
+		for i := range s.AllInstances() {
+			c.Instances[i.State]++
+		}
+	})
+	return c
+}
+
+// CheckpointSeq is how far the bucket has got; 0 where it is of no use.
+func (r *Reader) CheckpointSeq(ctx context.Context) uint64 {
+	c, _, err := readCheckpoint(ctx, r.bucket)
+	if err != nil || c.FoldVersion != events.FoldVersion {
+		return 0
+	}
+	return c.Seq
+}
+
+// read calls see with a state that holds at least the documents of the keys and
+// is no older than the log was when read was called.
+func (r *Reader) read(ctx context.Context, keys []events.Key, see func(*events.State, AsOf)) error {
+	end, err := r.replica.End(ctx)
+	if err != nil {
+		return err
+	}
+	if state, asOf, ok := r.fromBucket(ctx, keys, end); ok {
+		see(state, asOf)
+		return nil
+	}
+	if err := r.replica.WaitFor(ctx, end); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoQuorum, err)
+	}
+	r.replica.View(func(s *events.State) { see(s, AsOf{Seq: s.Seq, Time: s.Time}) })
+	return nil
+}
+
+// fromBucket gives a state of just the documents of the keys; ok is false where
+// the bucket is older than end, between two states, of another log or version,
+// or cannot give them all at once.
+func (r *Reader) fromBucket(ctx context.Context, keys []events.Key, end uint64) (*events.State, AsOf, bool) {
+	entries, err := r.bucket.Read(ctx, append(keys, events.CheckpointKey)...)
+	if err != nil {
+		return nil, AsOf{}, false
+	}
+	var c Checkpoint
+	state := events.NewState()
+	for _, e := range entries {
+		if e.Key == events.CheckpointKey {
+			err = json.Unmarshal(e.Value, &c)
+		} else {
+			err = state.Load(e.Key, e.Value)
+		}
+		if err != nil {
+			return nil, AsOf{}, false
+		}
+	}
+	r.replica.mu.RLock()
+	created := r.replica.created
+	r.replica.mu.RUnlock()
+	usable := c.FoldVersion == events.FoldVersion && c.To == 0 && c.Seq >= end && c.Created.Equal(created)
+	return state, AsOf{Seq: c.Seq, Time: c.Time}, usable
+}
+
+func limitOr(limit int) int {
+	if limit == 0 {
+		return MostShown
+	}
+	return limit
+}
+
+// page sorts names and gives those after a name, at most limit.
+func page(names []string, after string, limit int) (shown []string, next string) {
+	slices.Sort(names)
+	from, found := slices.BinarySearchFunc(names, after, strings.Compare)
+	if found {
+		from++
+	}
+	shown = names[from:]
+	if len(shown) > limit {
+		shown = shown[:limit]
+		next = shown[limit-1]
+	}
+	if shown == nil {
+		shown = []string{}
+	}
+	return shown, next
+}

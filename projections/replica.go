@@ -1,0 +1,251 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// staleTail is how long a tail may take to reach a barrier before it is opened
+// anew (design §2, 2).
+const staleTail = time.Second
+
+// Replica is the fold of all events, in memory, kept up to date by tailing the
+// log. It is safe for concurrent use.
+type Replica struct {
+	source Source
+	bucket Bucket
+	log    *slog.Logger
+
+	mu      sync.RWMutex
+	state   *events.State
+	created time.Time        // the stream's creation time; zero: not started
+	lastID  string           // ce-id of the event at state.Seq; "": not known
+	repeats repeats          // command ids of the last two minutes
+	primeAt uint64           // the event that ends the reading back of command ids
+	primed  bool             // it was read
+	heard   uint64           // events received, to tell a slow tail from a dead one
+	feeds   map[*Feed]bool   // who wants to hear of changes
+	waiters map[*waiter]bool // who waits for a sequence
+
+	barrier barrier
+	retail  chan struct{} // asks for the tail to be opened anew
+}
+
+type waiter struct {
+	seq  uint64
+	done chan struct{}
+}
+
+// NewReplica makes a replica that is empty until Run has started it.
+func NewReplica(source Source, bucket Bucket, log *slog.Logger) *Replica {
+	return &Replica{
+		source: source, bucket: bucket, log: log,
+		state: events.NewState(), repeats: newRepeats(),
+		feeds: map[*Feed]bool{}, waiters: map[*waiter]bool{},
+		retail: make(chan struct{}, 1),
+	}
+}
+
+// View calls read with the state, which does not change meanwhile. read must
+// neither block nor keep slices of the state; documents it may keep.
+func (r *Replica) View(read func(*events.State)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	read(r.state)
+}
+
+// Applied is the sequence of the last event folded.
+func (r *Replica) Applied() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.state.Seq
+}
+
+// Repeat gives the sequence of the event that a command id (<caller>/<id>)
+// caused within the last two minutes of stream time.
+func (r *Replica) Repeat(causation string) (uint64, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.repeats.find(causation)
+}
+
+// WaitFor returns when the event at seq is folded, or with ctx's error.
+func (r *Replica) WaitFor(ctx context.Context, seq uint64) error {
+	r.mu.Lock()
+	if r.caught(seq) {
+		r.mu.Unlock()
+		return nil
+	}
+	w := &waiter{seq: seq, done: make(chan struct{})}
+	r.waiters[w] = true
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		delete(r.waiters, w)
+		r.mu.Unlock()
+	}()
+	stale := time.NewTicker(staleTail)
+	defer stale.Stop()
+	heard := r.received()
+	for {
+		select {
+		case <-w.done:
+			return nil
+		case <-stale.C:
+			now := r.received()
+			if now == heard {
+				r.openAnew()
+			}
+			heard = now
+		case <-ctx.Done():
+			return fmt.Errorf("wait for event %d: %w", seq, ctx.Err())
+		}
+	}
+}
+
+// Barrier asks the log for its end and returns that sequence once it is folded.
+// The error wraps ErrNoQuorum where the end could not be had.
+func (r *Replica) Barrier(ctx context.Context) (uint64, error) {
+	seq, err := r.End(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return seq, r.WaitFor(ctx, seq)
+}
+
+// End gives the log's last sequence, asked from its leader after the call came
+// in. Calls that arrive while one is under way share the next.
+func (r *Replica) End(ctx context.Context) (uint64, error) {
+	return r.barrier.end(ctx, r.source)
+}
+
+// caught reports whether the event at seq, and the command ids before it, are
+// known. The caller holds the lock.
+func (r *Replica) caught(seq uint64) bool { return r.primed && r.state.Seq >= seq }
+
+func (r *Replica) received() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.heard
+}
+
+func (r *Replica) openAnew() {
+	select {
+	case r.retail <- struct{}{}:
+	default:
+	}
+}
+
+// apply folds one event and wakes whom it concerns.
+func (r *Replica) apply(env events.Envelope, ev events.Event) {
+	if u, ok := ev.(events.Unknown); ok {
+		r.log.Error("event of a type this version does not know", "seq", env.Seq, "key", env.Key, "type", u.Name, "error", u.Err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if env.CausationID != "" && env.Epoch == 0 {
+		r.repeats.remember(env)
+	}
+	r.heard++
+	if env.Seq >= r.primeAt {
+		r.primed = true
+	}
+	if env.Seq > r.state.Seq { // else read back for its command id alone
+		events.Apply(r.state, env, ev)
+		r.lastID = env.ID
+		for f := range r.feeds {
+			f.add(env)
+		}
+	}
+	for w := range r.waiters {
+		if r.caught(w.seq) {
+			close(w.done)
+			delete(r.waiters, w)
+		}
+	}
+}
+
+// Run starts the replica from bucket and log, calls started once it has caught
+// up with the log's end, and tails the log until ctx ends. When it finds that
+// the log is no longer the one it knows, it starts anew.
+func (r *Replica) Run(ctx context.Context, started func()) error {
+	for ctx.Err() == nil {
+		if err := r.start(ctx); err != nil {
+			r.log.Warn("replica cannot start yet", "error", err)
+			if !pause(ctx, 250*time.Millisecond) {
+				break
+			}
+			continue
+		}
+		err := r.follow(ctx, func() {
+			if started != nil {
+				started()
+				started = nil
+			}
+		})
+		if errors.Is(err, errOtherLog) {
+			r.log.Error("the log is not the one this replica has folded: starting anew from it", "error", err)
+		}
+	}
+	return ctx.Err()
+}
+
+// follow tails the log until ctx ends or the log turns out to be another one.
+func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
+	for ctx.Err() == nil {
+		err := r.checkLog(ctx)
+		if errors.Is(err, errOtherLog) {
+			return err
+		}
+		if err == nil {
+			err = r.tail(ctx, caughtUp)
+		}
+		if ctx.Err() == nil && err != nil {
+			r.log.Warn("tail of the log broke, opening it anew", "seq", r.Applied(), "error", err)
+			pause(ctx, 50*time.Millisecond)
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *Replica) tail(ctx context.Context, caughtUp func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, err := r.Barrier(ctx); err == nil {
+			caughtUp()
+		}
+		select {
+		case <-r.retail:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	r.mu.RLock()
+	start := TailStart{From: r.state.Seq + 1}
+	if !r.primed {
+		start.Since = horizon(r.state.Time)
+	}
+	r.mu.RUnlock()
+	err := r.source.Tail(ctx, start, r.apply)
+	cancel()
+	<-done
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
