@@ -56,7 +56,7 @@ func (r *Registry) Kind(c events.Config) (Kind, error) {
 	if !ok {
 		return Kind{}, &FieldError{
 			Field:   SectionGeneral + ".engine_class",
-			Message: fmt.Sprintf("there is no engine %q; use one of: %s", general.EngineClass, strings.Join(r.names, ", ")),
+			Message: fmt.Sprintf("names no engine: there is no %q; use one of: %s", general.EngineClass, strings.Join(r.names, ", ")),
 		}
 	}
 	return kind, nil
@@ -205,9 +205,11 @@ func semanticMessage(e *jsonv2.SemanticError) string {
 
 // dotted is the path of a JSON pointer below a section.
 func dotted(section string, pointer jsontext.Pointer) string {
-	path := section
+	var path strings.Builder
+	path.WriteString(section)
 	for token := range pointer.Tokens() {
-		path += "." + token
+		path.WriteByte('.')
+		path.WriteString(token)
 	}
-	return path
+	return path.String()
 }

@@ -75,8 +75,10 @@ func TestRegistry_Validate(t *testing.T) {
 	}{
 		{name: "the least", engineConf: `{"n":1}`},
 		{name: "nothing, incomplete", incomplete: true},
-		{name: "all", general: `{"engine_class":"old.path.Count","chef_credential":"c"}`, engineConf: `{"n":0,"vars":{"a":{"b":[]}}}`,
-			health: `{"monitor_health":true,"boot_timeout":0,"missing_timeout":0.5,"really_missing_timeout":15,"zombie_seconds":1e2}`},
+		{
+			name: "all", general: `{"engine_class":"old.path.Count","chef_credential":"c"}`, engineConf: `{"n":0,"vars":{"a":{"b":[]}}}`,
+			health: `{"monitor_health":true,"boot_timeout":0,"missing_timeout":0.5,"really_missing_timeout":15,"zombie_seconds":1e2}`,
+		},
 		{name: "null is not given", general: `{"engine_class":null}`, engineConf: `{"n":1,"vars":null}`, health: `{"boot_timeout":null}`},
 		{name: "null for a required key", engineConf: `{"n":null}`, field: "engine_conf.n", message: "missing"},
 		{name: "missing key", engineConf: `{}`, field: "engine_conf.n", message: "missing"},

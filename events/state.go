@@ -126,6 +126,14 @@ func (s *State) Instances(id DomainID) []*Instance {
 	return nil
 }
 
+// Look gives Domain, Decision and Instances in one.
+func (s *State) Look(id DomainID) (*Domain, *Decision, []*Instance) {
+	if e := s.domains[id]; e != nil {
+		return e.domain, e.decision, e.instances
+	}
+	return nil, nil, nil
+}
+
 // Instance gives an instance by its id alone; nil where there is none.
 func (s *State) Instance(id string) *Instance {
 	e := s.instances[id]

@@ -150,8 +150,7 @@ func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpo
 		conflict:   func(context.Context) error { return &events.ConflictError{Guard: guard, Got: found.Seq} },
 		repeatable: true,
 	}.do(ctx)
-	var conflict *events.ConflictError
-	if errors.As(err, &conflict) && revision == 0 && found.Seq > 0 && purged(found.header) {
+	if _, conflict := errors.AsType[*events.ConflictError](err); conflict && revision == 0 && found.Seq > 0 && purged(found.header) {
 		return b.Write(ctx, entries, checkpoint, found.Seq)
 	}
 	return seq, err
@@ -169,8 +168,7 @@ func (b *Bucket) message(e projections.Entry) *nats.Msg {
 
 // gone is ErrBucketGone where the bucket was deleted, else err.
 func (b *Bucket) gone(ctx context.Context, err error) error {
-	var api *apiError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*apiError](err); ok {
 		if api.ErrCode == codeStreamNotFound {
 			return ErrBucketGone
 		}

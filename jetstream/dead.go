@@ -47,14 +47,13 @@ func (in *Inbox) bury(ctx context.Context, r report, reason string) error {
 		m.Data = m.Data[:most]
 	}
 	ack, err := in.pub.send(ctx, m, ackPatience)
-	switch verdict := judge(ack, err); {
-	case verdict == verdictStored:
-		return nil
+	switch {
 	case err != nil:
 		return fmt.Errorf("bury a report: %w: %w", events.ErrUnavailable, err)
-	default:
-		return fmt.Errorf("bury a report: %w: %s (%d)", events.ErrUnavailable, ack.text, ack.code)
+	case judge(ack, nil) != verdictStored:
+		return fmt.Errorf("bury a report: %w: %w", events.ErrUnavailable, ack)
 	}
+	return nil
 }
 
 // oneLine makes a text fit for a header.

@@ -181,7 +181,7 @@ func passDraft(epoch uint64) events.Draft {
 func launches(epoch uint64, dom events.DomainID, n int) []events.Draft {
 	drafts := make([]events.Draft, n)
 	for i := range drafts {
-		d := guarded(dom.InstanceKey(uuid.NewString()), 0, events.LaunchRequested{LaunchID: "l", DeployableType: "epu_work_consumer", Site: "ec2-east", Allocation: "small"})
+		d := guarded(dom.InstanceKey(uuid.Must(uuid.NewV7()).String()), 0, events.LaunchRequested{LaunchID: "l", DeployableType: "epu_work_consumer", Site: "ec2-east", Allocation: "small"})
 		d.Actor, d.Epoch = "leader/p1", epoch
 		drafts[i] = d
 	}

@@ -188,8 +188,7 @@ func (w *inboxWork) work(r report) {
 	} else {
 		err = w.handle(w.grace, r.nodeID, r.msg.Data(), r.meta.Timestamp.UTC(), r.meta.Sequence.Stream)
 	}
-	var dead *events.DeadLetterError
-	if errors.As(err, &dead) {
+	if dead, ok := errors.AsType[*events.DeadLetterError](err); ok {
 		if err = w.inbox.bury(w.grace, r, dead.Reason); err == nil {
 			log.Warn("report refused for good", "reason", dead.Reason)
 			w.answered(log, r.msg.TermWithReason(oneLine(dead.Reason)))

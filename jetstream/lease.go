@@ -170,8 +170,7 @@ func (h *holding) start(ctx context.Context) (until time.Time, err error) {
 			return time.Time{}, fmt.Errorf("%w: %s", events.ErrLeaseHeld, m.Data)
 		}
 		until, err = h.put(ctx, m.Seq)
-		var conflict *events.ConflictError
-		if !errors.As(err, &conflict) {
+		if _, conflict := errors.AsType[*events.ConflictError](err); !conflict {
 			return until, err
 		}
 	}
@@ -234,8 +233,7 @@ func (h *holding) renewOnce(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.lease.ttl/2)
 	defer cancel()
 	until, err := h.put(ctx, h.revision)
-	var conflict *events.ConflictError
-	if !errors.As(err, &conflict) {
+	if _, conflict := errors.AsType[*events.ConflictError](err); !conflict {
 		return until, err
 	}
 	last, _, err := h.lease.current(ctx)

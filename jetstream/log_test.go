@@ -174,6 +174,7 @@ func TestLog_Append_concurrently(t *testing.T) {
 }
 
 func TestLog_Append_unreachable(t *testing.T) {
+	t.Parallel()
 	srv := startServer(t, jetstream.EmbeddedConfig{})
 	log := openCell(t, connect(t, srv.ClientURL()), jetstream.Config{}).Log()
 	srv.Shutdown()
@@ -197,6 +198,7 @@ func TestLog_Append_unreachable(t *testing.T) {
 }
 
 func TestLog_Append_overRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	srv := startServer(t, jetstream.EmbeddedConfig{StoreDir: dir, SyncAlways: true})
 	log := openCell(t, connect(t, srv.ClientURL()), jetstream.Config{}).Log()

@@ -21,6 +21,14 @@ type pubAck struct {
 	noResponders bool   // no stream listens, or it has no leader: nothing was stored
 }
 
+// Error is what an answer says that is no success.
+func (a pubAck) Error() string {
+	if a.noResponders {
+		return "no stream answers"
+	}
+	return fmt.Sprintf("%s (%d)", a.text, a.code)
+}
+
 // publisher sends messages to streams and hands each sender its own answer. One
 // subscription serves all, so that thousands can be in flight at once.
 type publisher struct {

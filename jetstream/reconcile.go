@@ -16,6 +16,10 @@ import (
 // with other processes that do the same, or with a cluster that has no leader yet.
 const reconcilePatience = 20 * time.Second
 
+// requestPatience bounds one request of it: a cluster that is just placing a
+// stream leaves some unanswered.
+const requestPatience = 3 * time.Second
+
 // setting is one setting of a stream, as it is and as it should be.
 type setting struct {
 	name       string
@@ -46,8 +50,7 @@ func reconcile(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfi
 // passing tells whether an error may go by itself: another process is at it
 // too, or the cluster is not ready.
 func passing(err error) bool {
-	var api *natsjs.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*natsjs.APIError](err); ok {
 		switch api.ErrorCode {
 		case codeStreamNameInUse, codeStreamNotFound, codeClusterUnavailable, codeNotLeader, codeNoPeers, codeReconfiguring:
 			return true
@@ -58,6 +61,8 @@ func passing(err error) bool {
 }
 
 func reconcileOnce(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfig, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, requestPatience)
+	defer cancel()
 	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		if _, err = js.CreateStream(ctx, want); err == nil {

@@ -44,11 +44,11 @@ func (l *Log) Tail(ctx context.Context, start projections.TailStart, apply func(
 	// Decoding overlaps with applying: two goroutines, in order.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	batches := make(chan []decoded, decodeAhead)
+	batches, used := make(chan []decoded, decodeAhead), make(chan []decoded, decodeAhead+2)
 	var broken error // set before batches is closed
 	go func() {
 		defer close(batches)
-		broken = l.decodeAll(ctx, f, batches)
+		broken = l.decodeAll(ctx, f, batches, used)
 	}()
 	for batch := range batches {
 		for n := range batch {
@@ -57,6 +57,7 @@ func (l *Log) Tail(ctx context.Context, start projections.TailStart, apply func(
 			}
 			apply(batch[n].env, batch[n].ev)
 		}
+		used <- batch[:0]
 	}
 	return fmt.Errorf("tail of the log: %w", broken)
 }
@@ -82,15 +83,21 @@ func (l *Log) tailFrom(ctx context.Context, start projections.TailStart) (uint64
 }
 
 // decodeAll reads the feed until it breaks or ctx ends. Events are handed on as
-// soon as no more have come, or there are enough of them.
-func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded) error {
+// soon as no more have come, or there are enough of them. Batches that were used
+// are filled again; no more than used has room for are ever about.
+func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded, used <-chan []decoded) error {
 	var last uint64
 	for {
 		m, info, err := f.read(ctx)
 		if err != nil {
 			return err
 		}
-		batch := make([]decoded, 0, decodeBatch)
+		var batch []decoded
+		select {
+		case batch = <-used:
+		default:
+			batch = make([]decoded, 0, decodeBatch)
+		}
 		for more := true; more && err == nil; {
 			if last > 0 && info.seq != last+1 {
 				l.log.Debug("the log has a gap", "from", last+1, "to", info.seq-1)

@@ -77,45 +77,74 @@ func (w write) do(ctx context.Context) (uint64, error) {
 		ctx, cancel = context.WithTimeout(ctx, writePatience)
 		defer cancel()
 	}
-	undecided := time.Now().Add(writePatience)
-	short, long := newPause(2*time.Millisecond, 50*time.Millisecond), newPause(50*time.Millisecond, 500*time.Millisecond)
-	unknown := false // an earlier attempt may still be stored
+	a := attempts{
+		write:     w,
+		undecided: time.Now().Add(writePatience),
+		short:     newPause(2*time.Millisecond, 50*time.Millisecond),
+		long:      newPause(50*time.Millisecond, 500*time.Millisecond),
+	}
 	for {
-		ack, err := pubAck{}, error(nil)
-		if w.repeatable || !unknown {
-			ack, err = w.send(ctx)
-		} else {
-			err = errors.New("not sent again: no guard of it protects from a second copy")
-		}
-		wait := long
-		switch v := judge(ack, err); v {
-		case verdictStored:
-			return ack.seq, nil
-		case verdictRefused:
-			return 0, fmt.Errorf("%w: %s: %s (%d)", ErrRefused, w.what, ack.text, ack.code)
-		case verdictFull:
-			return 0, fmt.Errorf("%s: %w: %s (%d)", w.what, events.ErrUnavailable, ack.text, ack.code)
-		case verdictAbsent:
-		case verdictUndecided:
-			if wait = short; !unknown && time.Now().After(undecided) {
-				return 0, w.conflict(ctx)
-			}
-		case verdictConflict, verdictUnknown:
-			unknown = unknown || v == verdictUnknown
-			seq, found, readErr := w.readBack(ctx)
-			switch {
-			case readErr == nil && found:
-				return seq, nil
-			case readErr == nil && v == verdictConflict:
-				return 0, w.conflict(ctx)
-			case readErr != nil && !noQuorum(readErr):
-				return 0, fmt.Errorf("%s: %w", w.what, readErr)
-			}
+		seq, wait, err := a.next(ctx)
+		if wait == nil {
+			return seq, err
 		}
 		if !wait.wait(ctx) {
-			return 0, w.unavailable(ack, err)
+			return 0, fmt.Errorf("%s: %w: %w", w.what, events.ErrUnavailable, err)
 		}
 	}
+}
+
+// attempts are the attempts of one write.
+type attempts struct {
+	write
+	unknown     bool      // an earlier attempt may still be stored
+	undecided   time.Time // until when a write that nobody decides on is sent again
+	short, long *pause
+}
+
+// next makes one attempt. A pause says that another one must follow it, and the
+// error then why.
+func (a *attempts) next(ctx context.Context) (seq uint64, again *pause, err error) {
+	if a.unknown && !a.repeatable {
+		return a.settle(ctx, verdictUnknown, errors.New("not sent again: no guard protects from a second copy"))
+	}
+	ack, err := a.send(ctx)
+	v := judge(ack, err)
+	if err == nil && v != verdictStored {
+		err = ack
+	}
+	switch v {
+	case verdictStored:
+		return ack.seq, nil, nil
+	case verdictRefused:
+		return 0, nil, fmt.Errorf("%w: %s: %w", ErrRefused, a.what, err)
+	case verdictFull:
+		return 0, nil, fmt.Errorf("%s: %w: %w", a.what, events.ErrUnavailable, err)
+	case verdictUndecided:
+		if !a.unknown && time.Now().After(a.undecided) {
+			return 0, nil, a.conflict(ctx)
+		}
+		return 0, a.short, err
+	case verdictConflict, verdictUnknown:
+		return a.settle(ctx, v, err)
+	case verdictAbsent:
+	}
+	return 0, a.long, err
+}
+
+// settle asks the log what became of a write.
+func (a *attempts) settle(ctx context.Context, v verdict, why error) (seq uint64, again *pause, err error) {
+	a.unknown = a.unknown || v == verdictUnknown
+	seq, found, err := a.readBack(ctx)
+	switch {
+	case err != nil && !noQuorum(err):
+		return 0, nil, fmt.Errorf("%s: %w", a.what, err)
+	case err == nil && found:
+		return seq, nil, nil
+	case err == nil && v == verdictConflict:
+		return 0, nil, a.conflict(ctx)
+	}
+	return 0, a.long, why
 }
 
 // readBack asks the log also where the write's own time is over: the answer is
@@ -127,14 +156,4 @@ func (w write) readBack(ctx context.Context) (uint64, bool, error) {
 		defer cancel()
 	}
 	return w.landed(ctx)
-}
-
-func (w write) unavailable(ack pubAck, err error) error {
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w: %w", w.what, events.ErrUnavailable, err)
-	case ack.noResponders:
-		return fmt.Errorf("%s: %w: no responders", w.what, events.ErrUnavailable)
-	}
-	return fmt.Errorf("%s: %w: %s (%d)", w.what, events.ErrUnavailable, ack.text, ack.code)
 }

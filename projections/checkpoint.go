@@ -85,11 +85,17 @@ func readCheckpoint(ctx context.Context, bucket Bucket) (Checkpoint, uint64, err
 // start sets the replica to what the bucket has, where that is of use, else to
 // the fold of nothing. The tail adds the rest.
 func (r *Replica) start(ctx context.Context) error {
+	// The checkpoint comes first: one that is written after the log's end was
+	// asked for would look like that of another log.
+	checkpoint, _, unreadable := readCheckpoint(ctx, r.bucket)
 	end, err := r.source.End(ctx)
 	if err != nil {
 		return err
 	}
-	state, checkpoint, err := r.loadBucket(ctx, end)
+	var state *events.State
+	if err = unreadable; err == nil {
+		state, err = r.loadBucket(ctx, checkpoint, end)
+	}
 	if err != nil {
 		r.log.Info("no usable state bucket: reading the whole log", "reason", err.Error(), "seq", end.Seq)
 		state, checkpoint = events.NewState(), Checkpoint{}
@@ -104,16 +110,12 @@ func (r *Replica) start(ctx context.Context) error {
 	return nil
 }
 
-func (r *Replica) loadBucket(ctx context.Context, end Position) (*events.State, Checkpoint, error) {
-	c, _, err := readCheckpoint(ctx, r.bucket)
-	if err != nil {
-		return nil, c, err
-	}
+func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, end Position) (*events.State, error) {
 	if err := c.check(ctx, r.source, end); err != nil {
-		return nil, c, err
+		return nil, err
 	}
 	state := events.NewState()
-	err = r.bucket.All(ctx, func(e Entry) error {
+	err := r.bucket.All(ctx, func(e Entry) error {
 		if e.Key == events.CheckpointKey {
 			return nil
 		}
@@ -122,7 +124,7 @@ func (r *Replica) loadBucket(ctx context.Context, end Position) (*events.State, 
 	// The documents may be newer than the checkpoint that was read first; the
 	// events up to theirs are then skipped.
 	state.Seq, state.Time = c.Seq, c.Time
-	return state, c, err
+	return state, err
 }
 
 // checkLog returns an error that wraps errOtherLog where the log is no longer

@@ -30,6 +30,7 @@ type Projector struct {
 	source  Source
 	bucket  Bucket
 	log     *slog.Logger
+	epoch   uint64 // of the term
 
 	checkpoint Checkpoint // as this projector wrote it last
 	revision   uint64     // of the checkpoint
@@ -44,10 +45,11 @@ func NewProjector(replica *Replica, source Source, bucket Bucket, log *slog.Logg
 // until the replica folds an election later than epoch: then it returns
 // events.ErrDeposed. Failures of the bucket are retried.
 func (p *Projector) Run(ctx context.Context, epoch uint64) error {
+	p.epoch = epoch
 	feed := p.replica.NewFeed(nil)
 	defer feed.Close()
 	for ctx.Err() == nil {
-		err := p.project(ctx, epoch, feed)
+		err := p.project(ctx, feed)
 		if errors.Is(err, events.ErrDeposed) {
 			return err
 		}
@@ -60,7 +62,7 @@ func (p *Projector) Run(ctx context.Context, epoch uint64) error {
 }
 
 // project takes the bucket over and follows the feed until something fails.
-func (p *Projector) project(ctx context.Context, epoch uint64, feed *Feed) error {
+func (p *Projector) project(ctx context.Context, feed *Feed) error {
 	if err := p.takeOver(ctx, feed); err != nil {
 		return err
 	}
@@ -73,11 +75,11 @@ func (p *Projector) project(ctx context.Context, epoch uint64, feed *Feed) error
 			// process finds a bucket that is up to date.
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLatest)
 			defer cancel()
-			_ = p.flush(last, feed, epoch)
+			_ = p.flush(last, feed)
 			return ctx.Err()
 		case <-feed.Ready():
 			p.settle(ctx, feed)
-			if err := p.flush(ctx, feed, epoch); err != nil {
+			if err := p.flush(ctx, feed); err != nil {
 				return err
 			}
 		case <-idle.C:
@@ -108,11 +110,16 @@ func (p *Projector) takeOver(ctx context.Context, feed *Feed) error {
 	if err := p.bucket.Ensure(ctx); err != nil {
 		return err
 	}
-	end, err := p.source.End(ctx)
-	if err != nil {
+	checkpoint, revision, err := readCheckpoint(ctx, p.bucket)
+	end, endErr := p.source.End(ctx)
+	if endErr != nil {
+		return endErr
+	}
+	// Whoever wrote what is there had folded no more than this; a later election
+	// that the replica has not heard of yet is found out here, too.
+	if err := p.replica.WaitFor(ctx, end.Seq); err != nil {
 		return err
 	}
-	checkpoint, revision, err := readCheckpoint(ctx, p.bucket)
 	if err == nil {
 		err = checkpoint.check(ctx, p.source, end)
 	}
@@ -126,10 +133,14 @@ func (p *Projector) takeOver(ctx context.Context, feed *Feed) error {
 	if err != nil {
 		return err
 	}
-	return p.write(ctx, p.snapshot(func(*events.State) map[events.Key]uint64 {
+	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 {
 		maps.Copy(keys, feed.Take()) // what has been folded since Applied was asked
 		return keys
-	}))
+	})
+	if err != nil {
+		return err
+	}
+	return p.write(ctx, snap)
 }
 
 // rewrite makes the bucket hold the fold and nothing else.
@@ -148,12 +159,16 @@ func (p *Projector) rewrite(ctx context.Context) error {
 	}
 	// Until the last batch is in, no reader may trust the bucket.
 	p.checkpoint = Checkpoint{FoldVersion: -1}
-	return p.write(ctx, p.snapshot(func(s *events.State) map[events.Key]uint64 {
+	snap, err := p.snapshot(func(s *events.State) map[events.Key]uint64 {
 		for k := range s.Documents() {
 			keys[k] = 0
 		}
 		return keys
-	}))
+	})
+	if err != nil {
+		return err
+	}
+	return p.write(ctx, snap)
 }
 
 // stillMine returns an error unless the checkpoint is as this projector left it.
@@ -169,17 +184,13 @@ func (p *Projector) stillMine(ctx context.Context) error {
 }
 
 // flush writes what the feed has collected.
-func (p *Projector) flush(ctx context.Context, feed *Feed, epoch uint64) error {
+func (p *Projector) flush(ctx context.Context, feed *Feed) error {
 	if feed.Broken() {
 		return events.ErrDeposed
 	}
-	var unknown bool
-	snap := p.snapshot(func(s *events.State) map[events.Key]uint64 {
-		unknown = s.HasUnknown()
-		return feed.Take()
-	})
-	if snap.keys[events.LeaderKey] > epoch || unknown {
-		return events.ErrDeposed
+	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 { return feed.Take() })
+	if err != nil {
+		return err
 	}
 	return p.write(ctx, snap)
 }
@@ -191,11 +202,16 @@ type snapshot struct {
 	checkpoint Checkpoint
 }
 
-// snapshot takes the keys and their documents in one isolated look.
-func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) snapshot {
+// snapshot takes the keys and their documents in one isolated look. It fails
+// with events.ErrDeposed where the fold has a later election, or an event that
+// this program does not know.
+func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) (snapshot, error) {
 	r := p.replica
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	if r.state.Leader().Epoch > p.epoch || r.state.HasUnknown() {
+		return snapshot{}, events.ErrDeposed
+	}
 	snap := snapshot{keys: keys(r.state), checkpoint: Checkpoint{
 		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Created: r.created, FoldVersion: events.FoldVersion,
 	}}
@@ -205,7 +221,7 @@ func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) sna
 			snap.documents[k] = d
 		}
 	}
-	return snap
+	return snap, nil
 }
 
 // write puts a snapshot into the bucket: in one batch where it fits, else in

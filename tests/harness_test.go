@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/seed-524e47bf/epum/cmd/service"
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/commands/natsapi"
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/jetstream"
 )
@@ -164,121 +164,10 @@ func (e *epum) describe(caller, domain string) *natsapi.DomainDocument {
 // eventually waits until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s", what)
 		}
-	}
-}
-
-// provisioner is the cloud of a test: it records what it is asked and reports
-// only what the test says.
-type provisioner struct {
-	e *epum
-
-	mu         sync.Mutex
-	launches   []events.ProvisionRequest
-	terminated []string // one entry for each id of each request
-	dumps      []string
-	headers    []nats.Header
-	settled    int
-}
-
-func (e *epum) provisioner() *provisioner {
-	e.t.Helper()
-	p := &provisioner{e: e}
-	sub, err := e.nc.Subscribe("epum.provisioner.*.*", p.hear)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	if err := e.nc.Flush(); err != nil {
-		e.t.Fatal(err)
-	}
-	e.t.Cleanup(func() { _ = sub.Unsubscribe() })
-	return p
-}
-
-func (p *provisioner) hear(msg *nats.Msg) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	op := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
-	if op == "settle" {
-		p.settled++
-		return
-	}
-	p.headers = append(p.headers, msg.Header)
-	var launch events.ProvisionRequest
-	var nodes events.TerminateRequest
-	into := any(&nodes)
-	if op == events.OpProvision {
-		into = &launch
-	}
-	if err := json.Unmarshal(msg.Data, into); err != nil {
-		p.e.t.Errorf("request %s is not readable: %v", msg.Subject, err)
-		return
-	}
-	switch op {
-	case events.OpProvision:
-		p.launches = append(p.launches, launch)
-	case events.OpTerminateNodes:
-		p.terminated = append(p.terminated, nodes.Nodes...)
-	case events.OpDumpState:
-		p.dumps = append(p.dumps, nodes.Nodes...)
-	}
-}
-
-// settle waits until all that was sent before is heard: a message of its own
-// comes through after them. A pass sends its requests before it is answered.
-func (p *provisioner) settle() {
-	p.e.t.Helper()
-	p.mu.Lock()
-	want := p.settled + 1
-	p.mu.Unlock()
-	if err := p.e.nc.Publish("epum.provisioner.test.settle", nil); err != nil {
-		p.e.t.Fatal(err)
-	}
-	eventually(p.e.t, "all requests are heard", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.settled >= want
-	})
-}
-
-// provisions waits for a number of provision requests and gives their ids.
-func (p *provisioner) provisions(want int) []string {
-	p.e.t.Helper()
-	var ids []string
-	p.count("provision requests", want, func() int {
-		ids = nil
-		for _, l := range p.launches {
-			ids = append(ids, l.InstanceIDs...)
-		}
-		return len(ids)
-	})
-	return ids
-}
-
-// terminations waits for a number of ids in terminate_nodes and gives them.
-func (p *provisioner) terminations(want int) []string {
-	p.e.t.Helper()
-	var ids []string
-	p.count("terminated ids", want, func() int { ids = append([]string(nil), p.terminated...); return len(ids) })
-	return ids
-}
-
-// count waits until there are as many as wanted, and fails where there are more.
-func (p *provisioner) count(what string, want int, count func() int) {
-	p.e.t.Helper()
-	p.settle()
-	got := 0
-	eventually(p.e.t, what, func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		got = count()
-		return got >= want
-	})
-	if got != want {
-		p.e.t.Fatalf("%d %s, want %d", got, what, want)
 	}
 }
 
@@ -311,3 +200,54 @@ func (e *epum) reportState(owner, domain, node string, state events.InstanceStat
 		return false
 	})
 }
+
+// instance gives one instance of a domain; ok is false where there is none.
+func (e *epum) instance(owner, domain, id string) (natsapi.InstanceDocument, bool) {
+	e.t.Helper()
+	for _, i := range e.describe(owner, domain).Instances {
+		if i.InstanceID == id {
+			return i, true
+		}
+	}
+	return natsapi.InstanceDocument{}, false
+}
+
+// leader waits until a process leads and gives its name and epoch.
+func (e *epum) leader() natsapi.LeaderStatus {
+	e.t.Helper()
+	var leads natsapi.LeaderStatus
+	eventually(e.t, "somebody leads", func() bool {
+		s, err := e.as("operator").Status(e.ctx())
+		if err != nil || s.Leader == nil {
+			return false
+		}
+		leads = *s.Leader
+		return true
+	})
+	return leads
+}
+
+// What a test changes of a process's configuration.
+
+func named(process string) func(*service.Config) {
+	return func(c *service.Config) { c.Process = process }
+}
+
+// eventDriven lets passes and re-sends start by themselves.
+func eventDriven(c *service.Config) { c.ExternalDecide = false }
+
+func retryEvery(d time.Duration) func(*service.Config) {
+	return func(c *service.Config) { c.RetryInterval = d }
+}
+
+func withEngines(kinds ...engines.Kind) func(*service.Config) {
+	return func(c *service.Config) { c.Engines = append(c.Engines, kinds...) }
+}
+
+func logTo(h slog.Handler) func(*service.Config) {
+	return func(c *service.Config) { c.Logger = slog.New(h) }
+}
+
+func isNotFound(err error) bool { return errors.Is(err, commands.ErrNotFound) }
+
+func contains(s, part string) bool { return strings.Contains(s, part) }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,7 +47,6 @@ type Service struct {
 	reader  *projections.Reader
 	engines *engines.Registry
 	handler *commands.Handler
-	api     *natsapi.API
 	url     string
 
 	parts []part
@@ -99,23 +99,16 @@ func Start(ctx context.Context, cfg Config) (*Service, error) {
 // URL is where the NATS server is.
 func (s *Service) URL() string { return s.url }
 
-// Stop ends the process cleanly: requests under way are finished, the lease is
-// released, the log and the instances stay.
+// Stop ends the process cleanly: the lease is released first, so that another
+// process takes over at once, requests under way are finished, and the log and
+// the instances stay.
 func (s *Service) Stop() {
-	if s.api != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-		if err := s.api.Stop(ctx); err != nil {
-			s.log.Warn("requests were cut off", "error", err)
-		}
-		cancel()
-		s.api = nil
-	}
-	for n := len(s.parts) - 1; n >= 0; n-- {
-		s.parts[n].cancel()
+	for _, p := range slices.Backward(s.parts) {
+		p.cancel()
 		select {
-		case <-s.parts[n].done:
+		case <-p.done:
 		case <-time.After(stopTimeout):
-			s.log.Warn("part does not stop", "part", s.parts[n].name)
+			s.log.Warn("part does not stop", "part", p.name)
 		}
 	}
 	s.parts = nil
@@ -212,12 +205,20 @@ func (s *Service) connect(ctx context.Context) error {
 }
 
 func (s *Service) serveAPI() error {
-	var err error
-	s.api, err = natsapi.Serve(s.nc, natsapi.Config{
+	api, err := natsapi.Serve(s.nc, natsapi.Config{
 		Prefix: s.cfg.Prefix, ServiceName: s.cfg.ServiceName, Version: Version, DefaultUser: s.cfg.DefaultUser,
 		Handler: s.handler, Reads: s.reader, Engines: s.engines, Status: s.status, Logger: s.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	s.run("endpoints", func(ctx context.Context) error {
+		<-ctx.Done()
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return api.Stop(stopCtx)
+	})
+	return s.nc.FlushTimeout(openTimeout) // from here on the server knows the endpoints
 }
 
 func (s *Service) lead() *passes.Leader {

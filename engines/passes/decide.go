@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
@@ -15,6 +13,11 @@ import (
 // mostActions is how many launches and terminations one decision may have: with
 // its record and the pass's own message they make an atomic batch of 1,000.
 const mostActions = 998
+
+// mostRounds bounds how often one pass decides again on what it could not finish
+// with, so that a domain which others keep writing to cannot hold up the rest;
+// what is left then waits for the next event or pass.
+const mostRounds = 100
 
 // look is a consistent look at one domain. Its slice is reused for the next one.
 type look struct {
@@ -30,8 +33,9 @@ func (t *Term) look(id events.DomainID, l *look) {
 	l.instances = l.instances[:0]
 	var folded time.Time
 	t.Replica.View(func(s *events.State) {
-		l.domain, l.decision = s.Domain(id), s.Decision(id)
-		l.instances = append(l.instances, s.Instances(id)...)
+		var instances []*events.Instance
+		l.domain, l.decision, instances = s.Look(id)
+		l.instances = append(l.instances, instances...)
 		l.unknown = s.HasUnknown()
 		l.view.Seq, folded = s.Seq, s.Time
 	})
@@ -52,11 +56,19 @@ func (t *Term) look(id events.DomainID, l *look) {
 }
 
 // seed is a number that differs between domains and between looks, and is the
-// same in every replay.
+// same in every replay: FNV-1a over both.
 func seed(id events.DomainID, seq uint64) uint32 {
-	h := fnv.New32a()
-	_, _ = fmt.Fprintf(h, "%s/%s/%d", id.Owner, id.Name, seq)
-	return h.Sum32()
+	const offset, prime = 2166136261, 16777619
+	h := uint32(offset)
+	for _, s := range [...]string{id.Owner, "/", id.Name} {
+		for i := range len(s) {
+			h = (h ^ uint32(s[i])) * prime
+		}
+	}
+	for ; seq > 0; seq >>= 8 {
+		h = (h ^ uint32(seq&0xFF)) * prime
+	}
+	return h
 }
 
 // decide runs the decide pass over some domains (nil: all), and again over
@@ -67,7 +79,7 @@ func (t *Term) decide(ctx context.Context, domains map[events.DomainID]bool) (Re
 	defer t.passTime.Store(0)
 	ids := t.due(domains)
 	result.Domains = len(ids)
-	for len(ids) > 0 {
+	for round := 0; len(ids) > 0 && round < mostRounds; round++ {
 		// A domain is decided on again only when the own last append is folded.
 		if err := t.Replica.WaitFor(ctx, t.lastAppend.Load()); err != nil {
 			return result, err

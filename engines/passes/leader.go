@@ -47,6 +47,8 @@ type Lease interface {
 
 // Sender sends one message without waiting for anybody to hear it.
 type Sender interface {
+	// Send gives the message to the network. An error means that it did not get
+	// that far; nil does not mean that it was heard.
 	Send(subject string, headers map[string]string, body []byte) error
 }
 
@@ -93,8 +95,14 @@ func NewLeader(c Config) *Leader {
 	return &Leader{Config: c}
 }
 
-// campaignPause keeps a process that cannot lead from trying in a hot loop.
-const campaignPause = 250 * time.Millisecond
+// How long a process waits that cannot lead just now, and one that never can
+// with this log.
+const (
+	campaignPause = 250 * time.Millisecond
+	unknownPause  = time.Minute
+)
+
+var errUnknownEvents = errors.New("passes: the log has events that this version does not know: a newer one has to lead")
 
 // Run campaigns and leads, term after term, until ctx ends. On a clean stop it
 // releases the lease.
@@ -105,6 +113,9 @@ func (l *Leader) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 		case errors.Is(err, events.ErrLeaseHeld), errors.Is(err, events.ErrDeposed):
 			l.Logger.Info("not leading", "reason", err.Error())
+		case errors.Is(err, errUnknownEvents):
+			l.Logger.Error("not leading", "reason", err.Error())
+			pause(ctx, unknownPause)
 		case err != nil:
 			l.Logger.Warn("term ended", "error", err)
 			pause(ctx, campaignPause)
@@ -121,7 +132,7 @@ func (l *Leader) campaign(ctx context.Context) error {
 	var unknown bool
 	l.Replica.View(func(s *events.State) { unknown = s.HasUnknown() })
 	if unknown {
-		return errors.New("the log has events that this version does not know: leave the lead to a newer one")
+		return errUnknownEvents
 	}
 	// Read before the lease is taken: whoever is elected from here on makes
 	// this election fail on its guard.

@@ -134,7 +134,8 @@ func (o *outbox) send(now time.Time, again bool) {
 	}
 	o.fresh = nil
 	for again && !o.next(now.Add(1)).After(now) {
-		sent = append(sent, heap.Pop(&o.due).(*request)) //nolint:forcetypeassert // the heap holds nothing else
+		sent = append(sent, o.due[0])
+		heap.Pop(&o.due)
 	}
 	o.post(sent)
 	for _, r := range sent {
@@ -174,7 +175,7 @@ type requests []*request
 func (r requests) Len() int           { return len(r) }
 func (r requests) Less(i, j int) bool { return r[i].at.Before(r[j].at) }
 func (r requests) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-func (r *requests) Push(x any)        { *r = append(*r, x.(*request)) } //nolint:forcetypeassert // see heap.Interface
+func (r *requests) Push(x any)        { *r = append(*r, x.(*request)) } //nolint:errcheck // only requests are pushed
 func (r *requests) Pop() any {
 	last := len(*r) - 1
 	x := (*r)[last]

@@ -65,7 +65,7 @@ func (o *outbox) provision(i *events.Instance) {
 func (o *outbox) vars(i *events.Instance) (map[string]json.RawMessage, error) {
 	vars := map[string]json.RawMessage{}
 	lay := func(object json.RawMessage) error {
-		if len(object) == 0 {
+		if len(object) == 0 || string(object) == "null" { // null would empty the map
 			return nil
 		}
 		return json.Unmarshal(object, &vars)

@@ -2,6 +2,7 @@ package passes
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -14,8 +15,21 @@ func news(last *events.Decision, made *events.DecisionMade) bool {
 	return last == nil ||
 		last.EngineState != made.EngineState ||
 		last.RefusedSeq != made.RefusedSeq ||
-		!bytes.Equal(last.Memory, made.Memory) ||
+		!sameMemory(last.Memory, made.Memory) ||
 		!sameReason(last.Reason, made.Reason)
+}
+
+// sameMemory compares what the log has with what the engine gave: the log keeps
+// JSON without white space, and a null as nothing.
+func sameMemory(logged, given json.RawMessage) bool {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, given); err != nil { // nil, as check refuses what is no JSON
+		return len(logged) == 0
+	}
+	if compact.String() == "null" {
+		return len(logged) == 0
+	}
+	return bytes.Equal(logged, compact.Bytes())
 }
 
 // sameReason compares two sentences without their figures: each run of digits,

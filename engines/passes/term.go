@@ -161,10 +161,10 @@ func concernsDecide(e events.Envelope) bool {
 
 // loop waits for what calls for action and acts, one thing at a time.
 func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) error {
-	decide := time.NewTicker(t.DecideInterval)
-	defer decide.Stop()
-	reap := time.NewTicker(t.ReapInterval)
-	defer reap.Stop()
+	decideDue, stopDecide := t.every(t.DecideInterval)
+	defer stopDecide()
+	reapDue, stopReap := t.every(t.ReapInterval)
+	defer stopReap()
 	if !t.ExternalDecide {
 		if _, err := t.decide(ctx, nil); err != nil {
 			return err
@@ -184,14 +184,10 @@ func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) 
 		case <-requests.Ready():
 		case <-timer.C:
 			err = t.onDue(ctx)
-		case <-decide.C:
-			if !t.ExternalDecide {
-				_, err = t.decide(ctx, nil)
-			}
-		case <-reap.C:
-			if !t.ExternalDecide {
-				_, err = t.reap(ctx)
-			}
+		case <-decideDue:
+			_, err = t.decide(ctx, nil)
+		case <-reapDue:
+			_, err = t.reap(ctx)
 		case r := <-t.runs:
 			err = t.onRun(ctx, r, requests)
 		case o := <-t.orphans:
@@ -202,6 +198,15 @@ func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) 
 			return err
 		}
 	}
+}
+
+// every ticks; never where the passes are driven from outside.
+func (t *Term) every(interval time.Duration) (due <-chan time.Time, stop func()) {
+	if t.ExternalDecide {
+		return nil, func() {}
+	}
+	ticker := time.NewTicker(interval)
+	return ticker.C, ticker.Stop
 }
 
 // onChange decides on the domains that changed.
@@ -270,6 +275,11 @@ func (t *Term) flush(ctx context.Context, requests *projections.Feed) error {
 
 func (t *Term) onRun(ctx context.Context, r run, requests *projections.Feed) error {
 	began := t.Clock()
+	// Whoever asks expects the pass to see what was acknowledged before.
+	if _, err := t.Replica.Barrier(ctx); err != nil {
+		r.done <- runResult{err: fmt.Errorf("catch up before a pass: %w", err)}
+		return nil
+	}
 	var result Result
 	var err error
 	switch r.pass {

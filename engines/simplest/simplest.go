@@ -24,22 +24,34 @@ const (
 	DefaultAllocation = "small"
 )
 
-// conf is the engine_conf section.
-type conf struct {
+// section is engine_conf as it is given; nil: absent or null.
+type section struct {
 	PreserveN  *int                       `json:"preserve_n"`
-	Site       string                     `json:"force_site"`
-	Type       string                     `json:"epuworker_type"`
-	Allocation string                     `json:"epuworker_allocation"`
+	Site       *string                    `json:"force_site"`
+	Type       *string                    `json:"epuworker_type"`
+	Allocation *string                    `json:"epuworker_allocation"`
 	Vars       map[string]json.RawMessage `json:"provisioner_vars"` // the outbox reads them
+}
+
+// conf is engine_conf with the defaults filled in.
+type conf struct {
+	preserveN  *int // nil: not given
+	site       string
+	deployable string // type
+	allocation string
 }
 
 // Kind is the engine as a registry takes it. defaultSite is where a config that
 // names no force_site launches.
 func Kind(defaultSite string) engines.Kind {
-	parse := func(section json.RawMessage, complete bool) (conf, error) {
-		c := conf{Site: defaultSite, Type: DefaultType, Allocation: DefaultAllocation}
-		if err := engines.DecodeEngineConf(section, &c); err != nil {
-			return c, err
+	parse := func(given json.RawMessage, complete bool) (conf, error) {
+		var s section
+		if err := engines.DecodeEngineConf(given, &s); err != nil {
+			return conf{}, err
+		}
+		c := conf{
+			preserveN: s.PreserveN, site: or(s.Site, defaultSite), deployable: or(s.Type, DefaultType),
+			allocation: or(s.Allocation, DefaultAllocation),
 		}
 		return c, c.check(complete)
 	}
@@ -47,32 +59,39 @@ func Kind(defaultSite string) engines.Kind {
 		Name:    "simplest",
 		Aliases: []string{"epu.decisionengine.impls.simplest.SimplestEngine"},
 		Doc:     doc,
-		New: func(section, _ json.RawMessage) (engines.Engine, error) {
-			c, err := parse(section, true)
+		New: func(given, _ json.RawMessage) (engines.Engine, error) {
+			c, err := parse(given, true)
 			if err != nil {
 				return nil, err
 			}
 			return &engine{parse: parse, conf: c}, nil
 		},
-		Validate: func(section json.RawMessage, complete bool) error {
-			_, err := parse(section, complete)
+		Validate: func(given json.RawMessage, complete bool) error {
+			_, err := parse(given, complete)
 			return err
 		},
 	}
 }
 
+func or(given *string, otherwise string) string {
+	if given == nil {
+		return otherwise
+	}
+	return *given
+}
+
 func (c conf) check(complete bool) error {
-	if c.PreserveN == nil {
+	if c.preserveN == nil {
 		if complete {
 			return refuse("preserve_n", "is required: how many instances to keep, an integer of 0 or more")
 		}
-	} else if *c.PreserveN < 0 {
-		return refuse("preserve_n", fmt.Sprintf("is %d, but must be an integer of 0 or more", *c.PreserveN))
+	} else if *c.preserveN < 0 {
+		return refuse("preserve_n", fmt.Sprintf("is %d, but must be an integer of 0 or more", *c.preserveN))
 	}
-	if err := events.CheckName(c.Site); err != nil {
+	if err := events.CheckName(c.site); err != nil {
 		return refuse("force_site", "must be a name: "+err.Error())
 	}
-	if err := events.CheckName(c.Type); err != nil {
+	if err := events.CheckName(c.deployable); err != nil {
 		return refuse("epuworker_type", "must be a name: "+err.Error())
 	}
 	return nil
@@ -89,8 +108,8 @@ type engine struct {
 }
 
 // Reconfigure implements engines.Engine.
-func (e *engine) Reconfigure(section json.RawMessage) error {
-	c, err := e.parse(section, true)
+func (e *engine) Reconfigure(given json.RawMessage) error {
+	c, err := e.parse(given, true)
 	if err == nil {
 		e.conf = c
 	}
@@ -99,7 +118,7 @@ func (e *engine) Reconfigure(section json.RawMessage) error {
 
 // Decide implements engines.Engine.
 func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
-	wanted := *e.conf.PreserveN
+	wanted := *e.conf.preserveN
 	d := engines.Decision{Target: wanted, State: events.EnginePending}
 	healthy, running := 0, 0
 	for _, i := range v.Instances {
@@ -127,6 +146,9 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 		d.Reason = fmt.Sprintf("%d instances are there and %d are wanted: terminate %d", healthy, wanted, surplus)
 	case running < wanted:
 		d.Reason = fmt.Sprintf("all %d wanted instances are there, %d of them running", wanted, running)
+	case wanted == 0:
+		d.State = events.EngineStable
+		d.Reason = "no instance is wanted, and none is left"
 	default:
 		d.State = events.EngineStable
 		d.Reason = fmt.Sprintf("all %d wanted instances are running", wanted)
@@ -141,7 +163,7 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 func (e *engine) launches(n int) []engines.Launch {
 	launches := make([]engines.Launch, n)
 	for i := range launches {
-		launches[i] = engines.Launch{DeployableType: e.conf.Type, Site: e.conf.Site, Allocation: e.conf.Allocation}
+		launches[i] = engines.Launch{DeployableType: e.conf.deployable, Site: e.conf.site, Allocation: e.conf.allocation}
 	}
 	return launches
 }

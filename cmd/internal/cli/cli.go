@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,12 +61,12 @@ func Execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
 	if !a.running {
-		err = asUsage(err)
+		err = asUsage(err, cmd.CommandPath())
 	}
 	fault := explain(ctx, err)
 	if fault.message != "" {
@@ -151,9 +153,32 @@ func groupArgs(cmd *cobra.Command, args []string) error {
 		cmd.SuggestionsMinimumDistance = 2
 	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf("; did you mean %q?", near[0])
+		hint = fmt.Sprintf(" (did you mean %q?)", near[0])
 	}
 	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)
+}
+
+// exactly refuses another number of arguments.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return fmt.Errorf("wrong number of arguments (%d), the usage is: %s %s", len(args), cmd.Parent().CommandPath(), cmd.Use)
+	}
+}
+
+// oneOf takes one argument, which has to be one of the values.
+func oneOf(values []string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := exactly(1)(cmd, args); err != nil {
+			return err
+		}
+		if !slices.Contains(values, args[0]) {
+			return fmt.Errorf("%q is none of %s", args[0], strings.Join(values, ", "))
+		}
+		return nil
+	}
 }
 
 // environment is the first of the variables that is set and not empty.

@@ -72,6 +72,9 @@ func readSections(file string, stdin io.Reader) (map[string]json.RawMessage, err
 	if err != nil {
 		return nil, usageError("read the config: %v", err)
 	}
+	if file == "-" {
+		file = "stdin"
+	}
 	doc, err := service.YAMLToJSON(data)
 	if err != nil {
 		return nil, usageError("%s: %v", file, err)

@@ -41,16 +41,18 @@ changes of the definition never touch the domains that exist.`,
 // definition is run for a command whose first argument is a definition's name.
 func (a *app) definition(do func(s *session, args []string) error) func(*cobra.Command, []string) error {
 	return a.run(func(ctx context.Context, args []string) error {
-		return a.with(ctx, nil, func(s *session) error {
-			err := do(s, args)
-			if explained, ok := errors.AsType[*fault](err); ok && explained.code == exitNotFound {
-				return &fault{
-					code:    exitNotFound,
-					message: fmt.Sprintf("definition %q not found; see 'epum definition list'", args[0]),
-				}
-			}
-			return err
-		})
+		return a.withDefinition(ctx, args[0], func(s *session) error { return do(s, args) })
+	})
+}
+
+// withDefinition is with for what is about one definition.
+func (a *app) withDefinition(ctx context.Context, name string, do func(s *session) error) error {
+	return a.with(ctx, nil, func(s *session) error {
+		err := do(s)
+		if f, ok := errors.AsType[*fault](err); ok && f.code == exitNotFound {
+			return &fault{code: f.code, message: fmt.Sprintf("definition %q not found; see 'epum definition list'", name)}
+		}
+		return err
 	})
 }
 
@@ -65,17 +67,21 @@ func (a *app) definitionWrite(verb, short, long, done string, command func(strin
 		Example: fmt.Sprintf(`  epum definition %[1]s web -f web.yaml
   epum definition %[1]s web --set general.engine_class=simplest --set engine_conf.preserve_n=2
   printf 'engine_conf: {preserve_n: 2}' | epum definition %[1]s web -f -`, verb),
-		Args:              cobra.ExactArgs(1),
+		Args:              exactly(1),
 		ValidArgsFunction: a.completeDefinition,
-		RunE: a.definition(func(s *session, args []string) error {
-			if !config.given() {
+		RunE: a.run(func(ctx context.Context, args []string) error {
+			// An empty definition is fine to add: the default engine. To replace one
+			// by nothing is more likely a slip.
+			if verb == "update" && !config.given() {
 				return usageError("say what is in the definition with --config or --set")
 			}
 			content, err := config.read(a.stdin)
 			if err != nil {
 				return err
 			}
-			return s.write(command(args[0], content), id, fmt.Sprintf("definition %q %s", args[0], done))
+			return a.withDefinition(ctx, args[0], func(s *session) error {
+				return s.write(command(args[0], content), id, fmt.Sprintf("definition %q %s", args[0], done))
+			})
 		}),
 	}
 	config.flags(cmd)
@@ -91,7 +97,7 @@ func (a *app) definitionRemove() *cobra.Command {
 		Long:              "Remove a definition. The domains that were made from it stay as they are.",
 		Example:           "  epum definition remove web",
 		Aliases:           []string{"rm"},
-		Args:              cobra.ExactArgs(1),
+		Args:              exactly(1),
 		ValidArgsFunction: a.completeDefinition,
 		RunE: a.definition(func(s *session, args []string) error {
 			return s.write(commands.RemoveDefinition{DefinitionID: args[0]}, id, fmt.Sprintf("definition %q removed", args[0]))
@@ -109,7 +115,7 @@ func (a *app) definitionList() *cobra.Command {
 		Long:    "List the names of all definitions, sorted.",
 		Example: "  epum definition list\n  epum definition list -o json",
 		Aliases: []string{"ls"},
-		Args:    cobra.NoArgs,
+		Args:    exactly(0),
 		RunE: a.run(func(ctx context.Context, _ []string) error {
 			return a.with(ctx, nil, func(s *session) error {
 				return s.list(page, natsapi.OpListDefinitions, "definitions")
@@ -126,7 +132,7 @@ func (a *app) definitionDescribe() *cobra.Command {
 		Short:             "Show a definition and the documentation of its engine",
 		Long:              "Show a definition's config, exactly as it was given, and what its engine says about the keys it takes.",
 		Example:           "  epum definition describe web\n  epum definition describe web -o json",
-		Args:              cobra.ExactArgs(1),
+		Args:              exactly(1),
 		ValidArgsFunction: a.completeDefinition,
 		RunE: a.definition(func(s *session, args []string) error {
 			reply, err := s.call(natsapi.OpDescribeDefinition, map[string]string{"definition_id": args[0]})

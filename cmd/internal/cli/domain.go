@@ -26,21 +26,19 @@ config asks for. You see and touch only your own domains; --as says who you are.
 // domain is run for a command whose first argument is a domain's name.
 func (a *app) domain(do func(s *session, args []string) error) func(*cobra.Command, []string) error {
 	return a.run(func(ctx context.Context, args []string) error {
-		return a.with(ctx, nil, func(s *session) error {
-			err := do(s, args)
-			if explained, ok := errors.AsType[*fault](err); ok && explained.code == exitNotFound {
-				return noDomain(args[0], s.owner)
-			}
-			return err
-		})
+		return a.withDomain(ctx, args[0], func(s *session) error { return do(s, args) })
 	})
 }
 
-func noDomain(name, owner string) *fault {
-	return &fault{
-		code:    exitNotFound,
-		message: fmt.Sprintf("domain %q not found for owner %s; see 'epum domain list'", name, owner),
-	}
+// withDomain is with for what is about one domain.
+func (a *app) withDomain(ctx context.Context, name string, do func(s *session) error) error {
+	return a.with(ctx, nil, func(s *session) error {
+		err := do(s)
+		if f, ok := errors.AsType[*fault](err); ok && f.code == exitNotFound {
+			return &fault{code: f.code, message: fmt.Sprintf("domain %q not found for owner %s; see 'epum domain list'", name, s.owner)}
+		}
+		return err
+	})
 }
 
 func commandIDFlag(cmd *cobra.Command, id *string) {
@@ -60,7 +58,7 @@ func (a *app) domainAdd() *cobra.Command {
 ` + configLong,
 		Example: `  epum domain add shop --definition web --set engine_conf.preserve_n=3
   epum domain add shop --definition web -f shop.yaml --subscriber ops --subscriber-op changed`,
-		Args:              cobra.ExactArgs(1),
+		Args:              exactly(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: a.run(func(ctx context.Context, args []string) error {
 			if add.DefinitionID == "" {
@@ -99,9 +97,9 @@ as a whole, all other keys stay. The engine acts on it at once.
 		Example: `  epum domain reconfigure shop --set engine_conf.preserve_n=5
   epum domain reconfigure shop --set health.monitor_health=true --set health.boot_timeout=60
   epum domain reconfigure shop -f shop.yaml`,
-		Args:              cobra.ExactArgs(1),
+		Args:              exactly(1),
 		ValidArgsFunction: a.completeDomain,
-		RunE: a.domain(func(s *session, args []string) error {
+		RunE: a.run(func(ctx context.Context, args []string) error {
 			if !config.given() {
 				return usageError("say what to change with --set or --config")
 			}
@@ -109,10 +107,12 @@ as a whole, all other keys stay. The engine acts on it at once.
 			if err != nil {
 				return err
 			}
-			return s.write(
-				commands.ReconfigureDomain{DomainID: args[0], Config: over}, id,
-				fmt.Sprintf("domain %q reconfigured", args[0]),
-			)
+			return a.withDomain(ctx, args[0], func(s *session) error {
+				return s.write(
+					commands.ReconfigureDomain{DomainID: args[0], Config: over}, id,
+					fmt.Sprintf("domain %q reconfigured", args[0]),
+				)
+			})
 		}),
 	}
 	config.flags(cmd)
@@ -129,7 +129,7 @@ func (a *app) domainRemove() *cobra.Command {
 watch' shows how far it is.`,
 		Example:           "  epum domain remove shop",
 		Aliases:           []string{"rm"},
-		Args:              cobra.ExactArgs(1),
+		Args:              exactly(1),
 		ValidArgsFunction: a.completeDomain,
 		RunE: a.domain(func(s *session, args []string) error {
 			return s.write(
@@ -150,7 +150,7 @@ func (a *app) domainSubscribe() *cobra.Command {
 		Long: `Have a message sent on <prefix>.notify.SUBSCRIBER.OP whenever an instance of the domain runs, and when it ends. A
 subscriber that the domain has already gets the new OP.`,
 		Example:           "  epum domain subscribe shop ops instance_changed",
-		Args:              cobra.ExactArgs(3),
+		Args:              exactly(3),
 		ValidArgsFunction: a.completeDomain,
 		RunE: a.domain(func(s *session, args []string) error {
 			return s.write(
@@ -170,7 +170,7 @@ func (a *app) domainUnsubscribe() *cobra.Command {
 		Short:             "Tell a subscriber no more",
 		Long:              "Take a subscriber away from a domain. One that the domain does not have changes nothing.",
 		Example:           "  epum domain unsubscribe shop ops",
-		Args:              cobra.ExactArgs(2),
+		Args:              exactly(2),
 		ValidArgsFunction: a.completeDomain,
 		RunE: a.domain(func(s *session, args []string) error {
 			return s.write(

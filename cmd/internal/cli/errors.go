@@ -9,7 +9,6 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/seed-524e47bf/epum/cmd/service"
 	"github.com/seed-524e47bf/epum/commands"
 )
 
@@ -38,11 +37,11 @@ func usageError(format string, args ...any) error {
 }
 
 // asUsage makes of cobra's error about the arguments one that says where to look.
-func asUsage(err error) error {
+func asUsage(err error, command string) error {
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f
 	}
-	return usageError("%s; see --help", strings.TrimSuffix(err.Error(), "."))
+	return usageError("%s; see '%s --help'", strings.TrimSuffix(err.Error(), "."), command)
 }
 
 // codes maps the service's codes to exit codes; what is absent is exitOther.
@@ -66,9 +65,6 @@ func explain(ctx context.Context, err error) *fault {
 			code = exitOther
 		}
 		return &fault{code: code, message: told.Message}
-	}
-	if _, ok := errors.AsType[service.ConfigErrors](err); ok {
-		return &fault{code: exitUsage, message: err.Error()}
 	}
 	switch {
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:

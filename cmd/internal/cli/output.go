@@ -148,3 +148,12 @@ func plain(value json.RawMessage) string {
 	}
 	return clean(string(value))
 }
+
+// cleanLines is clean for a text whose lines are meant.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for n := range lines {
+		lines[n] = clean(lines[n])
+	}
+	return strings.Join(lines, "\n")
+}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/user"
@@ -46,7 +45,7 @@ func (a *app) with(ctx context.Context, log *slog.Logger, do func(s *session) er
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
+	defer closeQuietly(nc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// A refused publish has no answer: without this it would look like a time-out.
@@ -63,10 +62,16 @@ func (a *app) with(ctx context.Context, log *slog.Logger, do func(s *session) er
 	return do(&session{app: a, nc: nc, client: natsapi.NewClient(nc, prefix, owner), prefix: prefix, owner: owner, ctx: ctx})
 }
 
+// closeQuietly closes a connection that nobody should be told the loss of.
+func closeQuietly(nc *nats.Conn) {
+	nc.SetDisconnectErrHandler(nil)
+	nc.Close()
+}
+
 // connect reaches the server, or says what to do.
 func (a *app) connect(log *slog.Logger) (*nats.Conn, error) {
 	if log == nil {
-		log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		log = slog.New(slog.DiscardHandler)
 	}
 	creds := cmp.Or(a.creds, environment("NATS_CREDS"))
 	if creds != "" {
@@ -87,7 +92,7 @@ func (a *app) connect(log *slog.Logger) (*nats.Conn, error) {
 			message: fmt.Sprintf("nothing answers at %s; start it with 'epum serve', or name another --server", redacted(server)),
 		}
 	}
-	return nil, usageError("--server %s: %v", redacted(server), err)
+	return nil, usageError("--server: %s", strings.TrimPrefix(err.Error(), "jetstream: "))
 }
 
 func (a *app) serverURL() string {

@@ -1,0 +1,272 @@
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// logged is one event as the stream has it.
+type logged struct {
+	key    events.Key
+	seq    uint64
+	time   time.Time
+	header nats.Header
+	body   []byte
+}
+
+func (l logged) typ() string { return l.header.Get(events.HeaderType) }
+func (l logged) id() string  { return l.header.Get(events.HeaderID) }
+
+func (l logged) epoch() uint64 {
+	n, _ := strconv.ParseUint(l.header.Get(events.HeaderCEEpoch), 10, 64)
+	return n
+}
+
+func (l logged) decode() events.Event { return events.Decode(l.typ(), l.body) }
+
+// log gives all events, straight from the stream.
+func (e *epum) log() []logged {
+	e.t.Helper()
+	info, err := e.eventStream().Info(e.ctx())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if info.State.LastSeq == 0 {
+		return nil
+	}
+	consumer, err := e.eventStream().OrderedConsumer(e.ctx(), natsjs.OrderedConsumerConfig{})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer messages.Stop()
+	var all []logged
+	for {
+		msg, err := messages.Next(natsjs.NextContext(e.ctx()))
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		all = append(all, logged{
+			key: events.DefaultPrefix.EventKey(msg.Subject()), seq: meta.Sequence.Stream, time: meta.Timestamp,
+			header: msg.Headers(), body: msg.Data(),
+		})
+		if meta.Sequence.Stream >= info.State.LastSeq {
+			return all
+		}
+	}
+}
+
+// logOf gives the events of a type; "": of all types.
+func (e *epum) logOf(typ string) []logged {
+	e.t.Helper()
+	var some []logged
+	for _, l := range e.log() {
+		if l.typ() == typ {
+			some = append(some, l)
+		}
+	}
+	return some
+}
+
+func (e *epum) eventStream() natsjs.Stream {
+	e.t.Helper()
+	s, err := e.js.Stream(e.ctx(), events.DefaultPrefix.Stream(events.StreamEvents))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return s
+}
+
+// fold folds the log, from the stream alone.
+func (e *epum) fold() *events.State {
+	e.t.Helper()
+	s := events.NewState()
+	for _, l := range e.log() {
+		events.Apply(s, events.Envelope{
+			Key: l.key, Type: l.typ(), Seq: l.seq, Time: l.time.UTC(), ID: l.id(), Actor: l.header.Get(events.HeaderActor),
+			CausationID: l.header.Get(events.HeaderCausation), Epoch: l.epoch(),
+		}, l.decode())
+	}
+	return s
+}
+
+// appendByHand appends an event that no epum wrote.
+func (e *epum) appendByHand(key events.Key, typ, body string) uint64 {
+	e.t.Helper()
+	msg := nats.NewMsg(events.DefaultPrefix.Event(key))
+	msg.Header.Set(events.HeaderSpecVersion, events.SpecVersion)
+	msg.Header.Set(events.HeaderID, "by-hand-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+	msg.Header.Set(events.HeaderSource, "/by/hand")
+	msg.Header.Set(events.HeaderType, typ)
+	msg.Header.Set(events.HeaderCETime, time.Now().UTC().Format(time.RFC3339Nano))
+	msg.Header.Set(events.HeaderActor, "hand")
+	msg.Data = []byte(body)
+	ack, err := e.js.PublishMsg(e.ctx(), msg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+// state is the state bucket as any NATS client sees it.
+func (e *epum) state() natsjs.KeyValue {
+	e.t.Helper()
+	kv, err := e.js.KeyValue(e.ctx(), events.DefaultPrefix.Stream(events.BucketState))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return kv
+}
+
+// documents gives all documents of the state bucket, without the checkpoint.
+func (e *epum) documents() map[events.Key]string {
+	e.t.Helper()
+	kv := e.state()
+	keys, err := kv.ListKeys(e.ctx())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	docs := map[events.Key]string{}
+	for key := range keys.Keys() {
+		if key == string(events.CheckpointKey) {
+			continue
+		}
+		entry, err := kv.Get(e.ctx(), key)
+		if err != nil {
+			e.t.Fatalf("document %s: %v", key, err)
+		}
+		docs[events.Key(key)] = string(entry.Value())
+	}
+	return docs
+}
+
+// checkpoint gives the state bucket's checkpoint; empty where there is none.
+func (e *epum) checkpoint() map[string]any {
+	c := map[string]any{}
+	kv, err := e.js.KeyValue(e.ctx(), events.DefaultPrefix.Stream(events.BucketState))
+	if err != nil {
+		return c
+	}
+	entry, err := kv.Get(e.ctx(), string(events.CheckpointKey))
+	if err == nil {
+		err = json.Unmarshal(entry.Value(), &c)
+	}
+	if err != nil {
+		return map[string]any{}
+	}
+	return c
+}
+
+// projected waits until the bucket is the fold of the whole log.
+func (e *epum) projected() {
+	e.t.Helper()
+	eventually(e.t, "the bucket is as new as the log", func() bool {
+		info, err := e.eventStream().Info(e.ctx())
+		c := e.checkpoint()
+		return err == nil && c["seq"] == float64(info.State.LastSeq) && c["to"] == nil && c["fold_version"] == float64(events.FoldVersion)
+	})
+}
+
+// stranger holds the lease without being an epum.
+type stranger struct {
+	e    *epum
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// takeLeaseAway takes the lease from whoever has it and keeps it until release.
+func (e *epum) takeLeaseAway() *stranger {
+	e.t.Helper()
+	kv, err := e.js.KeyValue(e.ctx(), events.DefaultPrefix.Stream(events.BucketLeases))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	// One write that replaces the holder: a delete first would let others in between.
+	if _, err := kv.Put(e.ctx(), "leader", []byte("stranger")); err != nil {
+		e.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &stranger{e: e, stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_, _ = kv.Put(ctx, "leader", []byte("stranger"))
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	e.t.Cleanup(func() { cancel(); <-s.done })
+	return s
+}
+
+// release gives the lease back.
+func (s *stranger) release() {
+	s.e.t.Helper()
+	s.stop()
+	<-s.done
+	kv, err := s.e.js.KeyValue(s.e.ctx(), events.DefaultPrefix.Stream(events.BucketLeases))
+	if err == nil {
+		err = kv.Delete(s.e.ctx(), "leader")
+	}
+	if err != nil {
+		s.e.t.Fatal(err)
+	}
+}
+
+// noLeader waits until nobody answers as the leader.
+func (e *epum) noLeader() {
+	e.t.Helper()
+	eventually(e.t, "nobody leads", func() bool {
+		_, err := e.nc.Request(events.DefaultPrefix.LeaderCall("run_pass"), []byte(`{"pass":"reap"}`), time.Second)
+		return err == nats.ErrNoResponders
+	})
+}
+
+// recorder keeps what a process logs.
+type recorder struct {
+	mu   sync.Mutex
+	text strings.Builder
+	slog.Handler
+}
+
+func newRecorder() *recorder {
+	r := &recorder{}
+	r.Handler = slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})
+	return r
+}
+
+// Write implements io.Writer.
+func (r *recorder) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+// said reports whether something was logged.
+func (r *recorder) said(what string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Contains(r.text.String(), what)
+}
