@@ -68,12 +68,14 @@ func TestCommand_Decide(t *testing.T) {
 				General: json.RawMessage(`{"engine_class":"keep"}`), EngineConf: json.RawMessage(`{"n":1,"site":"s"}`), Health: json.RawMessage(`{}`),
 			},
 		}},
-		{name: "add, merged one level deep, null kept", log: []happened{{events.DefinitionKey("f"), events.DefinitionAdded{Definition: conf(`{"n":1,"site":"s","vars":{"a":1}}`)}}},
+		{
+			name: "add, merged one level deep, null kept", log: []happened{{events.DefinitionKey("f"), events.DefinitionAdded{Definition: conf(`{"n":1,"site":"s","vars":{"a":1}}`)}}},
 			cmd: addD(conf(`{"site":null,"vars":{"b":2}}`)), want: events.DomainAdded{
 				DefinitionID: "f", DefinitionSeq: 1, Config: events.Config{
 					General: json.RawMessage(`{}`), EngineConf: json.RawMessage(`{"n":1,"site":null,"vars":{"b":2}}`), Health: json.RawMessage(`{}`),
 				},
-			}},
+			},
+		},
 		{name: "add, exists", log: added, cmd: addD(events.Config{}), code: 409},
 		{name: "add, drains", log: draining, cmd: addD(events.Config{}), code: 409},
 		{name: "add, exists, unknown definition", log: added, cmd: commands.AddDomain{DomainID: "d", DefinitionID: "x"}, code: 409},
@@ -85,8 +87,10 @@ func TestCommand_Decide(t *testing.T) {
 		{name: "add, unknown definition", log: nil, cmd: addD(events.Config{}), code: 400, field: "definition_id"},
 		{name: "add, incomplete", log: []happened{{events.DefinitionKey("f"), events.DefinitionAdded{}}}, cmd: addD(events.Config{}), code: 400, field: "config.engine_conf.n"},
 		{name: "add, refused by the definition's engine", log: defined, cmd: addD(conf(`{"m":1}`)), code: 400, field: "config.engine_conf.m"},
-		{name: "add, too large", log: []happened{{events.DefinitionKey("f"), events.DefinitionAdded{Definition: conf(`{"n":1,"vars":` + big + `}`)}}},
-			cmd: addD(conf(`{"site":` + big + `}`)), code: 413},
+		{
+			name: "add, too large", log: []happened{{events.DefinitionKey("f"), events.DefinitionAdded{Definition: conf(`{"n":1,"vars":` + big + `}`)}}},
+			cmd: addD(conf(`{"site":` + big + `}`)), code: 413,
+		},
 
 		{name: "remove", log: added, cmd: commands.RemoveDomain{DomainID: "d"}, want: events.DomainRemovalRequested{}, seq: 2},
 		{name: "remove twice", log: draining, cmd: commands.RemoveDomain{DomainID: "d"}, want: events.DomainRemovalRequested{}, same: true, seq: 3},
@@ -101,22 +105,32 @@ func TestCommand_Decide(t *testing.T) {
 		{name: "reconfigure, drains", log: draining, cmd: reconf(events.Config{}), code: 404},
 		{name: "reconfigure, none", log: gone, cmd: reconf(conf(`{"m":1}`)), code: 404},
 
-		{name: "subscribe", log: added, cmd: commands.SubscribeDomain{DomainID: "d", SubscriberName: "x", SubscriberOp: "y"},
-			want: events.DomainSubscribed{SubscriberName: "x", SubscriberOp: "y"}, seq: 2},
-		{name: "subscribe with another op", log: added, cmd: commands.SubscribeDomain{DomainID: "d", SubscriberName: "sub", SubscriberOp: "y"},
-			want: events.DomainSubscribed{SubscriberName: "sub", SubscriberOp: "y"}, seq: 2},
+		{
+			name: "subscribe", log: added, cmd: commands.SubscribeDomain{DomainID: "d", SubscriberName: "x", SubscriberOp: "y"},
+			want: events.DomainSubscribed{SubscriberName: "x", SubscriberOp: "y"}, seq: 2,
+		},
+		{
+			name: "subscribe with another op", log: added, cmd: commands.SubscribeDomain{DomainID: "d", SubscriberName: "sub", SubscriberOp: "y"},
+			want: events.DomainSubscribed{SubscriberName: "sub", SubscriberOp: "y"}, seq: 2,
+		},
 		{name: "subscribe again", log: added, cmd: subscribe, want: events.DomainSubscribed{SubscriberName: "sub", SubscriberOp: "op"}, same: true, seq: 2},
 		{name: "subscribe, drains", log: draining, cmd: subscribe, code: 404},
-		{name: "unsubscribe", log: added, cmd: commands.UnsubscribeDomain{DomainID: "d", SubscriberName: "sub"},
-			want: events.DomainUnsubscribed{SubscriberName: "sub"}, seq: 2},
-		{name: "unsubscribe, unknown", log: added, cmd: commands.UnsubscribeDomain{DomainID: "d", SubscriberName: "x"},
-			want: events.DomainUnsubscribed{SubscriberName: "x"}, same: true, seq: 2},
+		{
+			name: "unsubscribe", log: added, cmd: commands.UnsubscribeDomain{DomainID: "d", SubscriberName: "sub"},
+			want: events.DomainUnsubscribed{SubscriberName: "sub"}, seq: 2,
+		},
+		{
+			name: "unsubscribe, unknown", log: added, cmd: commands.UnsubscribeDomain{DomainID: "d", SubscriberName: "x"},
+			want: events.DomainUnsubscribed{SubscriberName: "x"}, same: true, seq: 2,
+		},
 		{name: "unsubscribe, drains", log: draining, cmd: commands.UnsubscribeDomain{DomainID: "d", SubscriberName: "sub"}, code: 404},
 
 		{name: "add definition", cmd: commands.AddDefinition{DefinitionID: "f", Definition: conf(`{}`)}, want: events.DefinitionAdded{Definition: conf(`{}`)}},
 		{name: "add definition, exists", log: defined, cmd: commands.AddDefinition{DefinitionID: "f"}, code: 409},
-		{name: "update definition", log: added, cmd: commands.UpdateDefinition{DefinitionID: "f", Definition: conf(`{"n":1}`)},
-			want: events.DefinitionUpdated{Definition: conf(`{"n":1}`)}, seq: 1},
+		{
+			name: "update definition", log: added, cmd: commands.UpdateDefinition{DefinitionID: "f", Definition: conf(`{"n":1}`)},
+			want: events.DefinitionUpdated{Definition: conf(`{"n":1}`)}, seq: 1,
+		},
 		{name: "update definition to the same", log: defined, cmd: commands.UpdateDefinition{DefinitionID: "f", Definition: events.Config{
 			EngineConf: json.RawMessage(`{"site":"s","n":1}`), General: json.RawMessage(`{"engine_class":"keep"}`),
 		}}, want: events.DefinitionUpdated{Definition: events.Config{

@@ -17,19 +17,25 @@ func TestDecode_Accepts(t *testing.T) {
 		op, body string
 		want     commands.Command
 	}{
-		{commands.OpAddDomain, `{"domain_id":"d","definition_id":"é/.-","config":{},"caller":"x"}`,
-			commands.AddDomain{DomainID: "d", DefinitionID: "é/.-"}},
-		{commands.OpAddDomain, ` {"config":{"health":{"a":{"b":[1e2]}},"engine_conf":{},"general":{"x":null}},"subscriber_op":"o","definition_id":"f","domain_id":"d","subscriber_name":"s"} `,
+		{
+			commands.OpAddDomain, `{"domain_id":"d","definition_id":"é/.-","config":{},"caller":"x"}`,
+			commands.AddDomain{DomainID: "d", DefinitionID: "é/.-"},
+		},
+		{
+			commands.OpAddDomain, ` {"config":{"health":{"a":{"b":[1e2]}},"engine_conf":{},"general":{"x":null}},"subscriber_op":"o","definition_id":"f","domain_id":"d","subscriber_name":"s"} `,
 			commands.AddDomain{
 				DomainID: "d", DefinitionID: "f", SubscriberName: "s", SubscriberOp: "o",
 				Config: events.Config{
 					General: json.RawMessage(`{"x":null}`), EngineConf: json.RawMessage(`{}`), Health: json.RawMessage(`{"a":{"b":[1e2]}}`),
 				},
-			}},
+			},
+		},
 		{commands.OpRemoveDomain, `{"domain_id":"\u0061\"b"}`, commands.RemoveDomain{DomainID: `a"b`}},
 		{commands.OpReconfigureDomain, `{"domain_id":"d","config":{"engine_conf":{"n":1}}}`, commands.ReconfigureDomain{DomainID: "d", Config: conf(`{"n":1}`)}},
-		{commands.OpSubscribeDomain, `{"domain_id":"d","subscriber_name":"s","subscriber_op":"o"}`,
-			commands.SubscribeDomain{DomainID: "d", SubscriberName: "s", SubscriberOp: "o"}},
+		{
+			commands.OpSubscribeDomain, `{"domain_id":"d","subscriber_name":"s","subscriber_op":"o"}`,
+			commands.SubscribeDomain{DomainID: "d", SubscriberName: "s", SubscriberOp: "o"},
+		},
 		{commands.OpUnsubscribeDomain, `{"domain_id":"d","subscriber_name":"s"}`, commands.UnsubscribeDomain{DomainID: "d", SubscriberName: "s"}},
 		{commands.OpAddDefinition, `{"definition_id":"f","definition":{}}`, commands.AddDefinition{DefinitionID: "f"}},
 		{commands.OpUpdateDefinition, `{"definition_id":"f","definition":{"engine_conf":{"n":1}}}`, commands.UpdateDefinition{DefinitionID: "f", Definition: conf(`{"n":1}`)}},

@@ -22,17 +22,25 @@ type (
 	}
 )
 
-// Op implements Command, as do the methods below.
-func (AddDefinition) Op() string    { return OpAddDefinition }
+// Op implements Command.
+func (AddDefinition) Op() string { return OpAddDefinition }
+
+// Op implements Command.
 func (UpdateDefinition) Op() string { return OpUpdateDefinition }
+
+// Op implements Command.
 func (RemoveDefinition) Op() string { return OpRemoveDefinition }
 
 // Key implements Command; definitions are shared by all callers.
-func (c AddDefinition) Key(string) events.Key    { return events.DefinitionKey(c.DefinitionID) }
+func (c AddDefinition) Key(string) events.Key { return events.DefinitionKey(c.DefinitionID) }
+
+// Key implements Command.
 func (c UpdateDefinition) Key(string) events.Key { return events.DefinitionKey(c.DefinitionID) }
+
+// Key implements Command.
 func (c RemoveDefinition) Key(string) events.Key { return events.DefinitionKey(c.DefinitionID) }
 
-// Check implements Command, as do the methods below.
+// Check implements Command.
 func (c AddDefinition) Check(known *engines.Registry) error {
 	return checkDefinition(c.DefinitionID, c.Definition, known)
 }
@@ -47,11 +55,15 @@ func (c RemoveDefinition) Check(*engines.Registry) error {
 	return checkNames("definition_id", c.DefinitionID)
 }
 
-// Look implements Command, as do the methods below.
+// Look implements Command.
 func (c AddDefinition) Look(s *events.State, _ string) View { return lookDefinition(s, c.DefinitionID) }
+
+// Look implements Command.
 func (c UpdateDefinition) Look(s *events.State, _ string) View {
 	return lookDefinition(s, c.DefinitionID)
 }
+
+// Look implements Command.
 func (c RemoveDefinition) Look(s *events.State, _ string) View {
 	return lookDefinition(s, c.DefinitionID)
 }

@@ -40,21 +40,37 @@ type (
 	}
 )
 
-// Op implements Command, as do the methods below.
-func (AddDomain) Op() string         { return OpAddDomain }
-func (RemoveDomain) Op() string      { return OpRemoveDomain }
+// Op implements Command.
+func (AddDomain) Op() string { return OpAddDomain }
+
+// Op implements Command.
+func (RemoveDomain) Op() string { return OpRemoveDomain }
+
+// Op implements Command.
 func (ReconfigureDomain) Op() string { return OpReconfigureDomain }
-func (SubscribeDomain) Op() string   { return OpSubscribeDomain }
+
+// Op implements Command.
+func (SubscribeDomain) Op() string { return OpSubscribeDomain }
+
+// Op implements Command.
 func (UnsubscribeDomain) Op() string { return OpUnsubscribeDomain }
 
-// Key implements Command, as do the methods below.
-func (c AddDomain) Key(caller string) events.Key         { return domainKey(caller, c.DomainID) }
-func (c RemoveDomain) Key(caller string) events.Key      { return domainKey(caller, c.DomainID) }
+// Key implements Command.
+func (c AddDomain) Key(caller string) events.Key { return domainKey(caller, c.DomainID) }
+
+// Key implements Command.
+func (c RemoveDomain) Key(caller string) events.Key { return domainKey(caller, c.DomainID) }
+
+// Key implements Command.
 func (c ReconfigureDomain) Key(caller string) events.Key { return domainKey(caller, c.DomainID) }
-func (c SubscribeDomain) Key(caller string) events.Key   { return domainKey(caller, c.DomainID) }
+
+// Key implements Command.
+func (c SubscribeDomain) Key(caller string) events.Key { return domainKey(caller, c.DomainID) }
+
+// Key implements Command.
 func (c UnsubscribeDomain) Key(caller string) events.Key { return domainKey(caller, c.DomainID) }
 
-// Check implements Command, as do the methods below.
+// Check implements Command.
 func (c AddDomain) Check(known *engines.Registry) error {
 	if err := checkNames("domain_id", c.DomainID, "definition_id", c.DefinitionID); err != nil {
 		return err
@@ -88,7 +104,7 @@ func (c UnsubscribeDomain) Check(*engines.Registry) error {
 	return checkNames("domain_id", c.DomainID, "subscriber_name", c.SubscriberName)
 }
 
-// Look implements Command, as do the methods below.
+// Look implements Command.
 func (c AddDomain) Look(s *events.State, caller string) View {
 	v := lookDomain(s, caller, c.DomainID)
 	v.Definition = s.Definition(c.DefinitionID)

@@ -24,7 +24,7 @@ func (e *Error) Error() string { return e.Type + ": " + e.Message }
 
 // Is reports whether target is an Error of the same type.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // Is compares with the target itself, not with what it wraps
+	t, ok := target.(*Error)
 	return ok && t.Type == e.Type
 }
 

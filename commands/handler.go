@@ -35,9 +35,15 @@ type Log interface {
 
 // Replica is the fold that commands are decided on, as projections.Replica.
 type Replica interface {
+	// View calls read with the state, which does not change meanwhile.
 	View(read func(*events.State))
+	// Barrier gives the log's last sequence once it is folded; the error wraps
+	// projections.ErrNoQuorum where the log cannot say what its end is.
 	Barrier(ctx context.Context) (uint64, error)
+	// WaitFor returns when the event at seq is folded, or with ctx's error.
 	WaitFor(ctx context.Context, seq uint64) error
+	// Repeat gives the sequence of the event that a causation id led to within
+	// the last two minutes.
 	Repeat(causation string) (seq uint64, ok bool)
 }
 

@@ -138,8 +138,10 @@ func TestHandler_Do_ReplicaBehind(t *testing.T) {
 	})
 	t.Run("a repeat on the other process is carried out once", func(t *testing.T) {
 		for n, cmd := range []commands.Command{
-			reconfigure(`{"n":8}`), commands.AddDomain{DomainID: "g", DefinitionID: "f"},
-			commands.AddDefinition{DefinitionID: "g"}, commands.RemoveDefinition{DefinitionID: "g"},
+			reconfigure(`{"n":8}`),
+			commands.AddDomain{DomainID: "g", DefinitionID: "f"},
+			commands.AddDefinition{DefinitionID: "g"},
+			commands.RemoveDefinition{DefinitionID: "g"},
 		} {
 			id := fmt.Sprint("repeat-", n)
 			release := b.hold()
@@ -240,7 +242,7 @@ func TestHandler_Do_ConflictThatLasts(t *testing.T) {
 	p := startCell(t, 1)[0]
 	p.must(t, addF)
 	p.must(t, addD)
-	p.Handler.Log = contested{p.Handler.Log}
+	p.Log = contested{p.Log}
 	now := time.Unix(0, 0)
 	p.Now = func() time.Time { now = now.Add(time.Second); return now }
 	_, err := p.Do(t.Context(), owner, "c", commands.SubscribeDomain{DomainID: "d", SubscriberName: "s", SubscriberOp: "o"})

@@ -27,7 +27,7 @@ type Reporter struct {
 	// Orphan hears of an instance that lives though it should not: the leader
 	// is to terminate it at the site of its report ("": it gave none).
 	Orphan func(nodeID, site string)
-	Logger *slog.Logger
+	Logger *slog.Logger     // nil: slog.Default()
 	Now    func() time.Time // nil: time.Now
 }
 
@@ -53,60 +53,61 @@ func (r *Reporter) Handle(ctx context.Context, nodeID string, body []byte) error
 	}
 	id := r.NewID()
 	for deadline, sure := now().Add(RetryFor), false; ; {
-		var i *events.Instance
-		unknown := ""
-		r.Replica.View(func(s *events.State) {
-			if i = s.Instance(nodeID); i != nil && s.HasUnknown() {
-				unknown = s.Unknown(i.Domain.InstanceKey(i.ID))
-			}
-		})
-		if i == nil {
-			if sure {
-				r.drop(rep)
-				return nil
-			}
-			if _, err := r.Replica.Barrier(ctx); err != nil {
-				return fmt.Errorf("barrier before a report of %s is dropped: %w", nodeID, err)
-			}
-			sure = true
-			continue
-		}
-		if unknown != "" {
-			return fmt.Errorf("report of %s: %w: this process does not know %s", nodeID, events.ErrUnavailable, unknown)
-		}
-		conflict, err := r.accept(ctx, id, i, rep)
-		if conflict == nil {
+		i, err := r.look(nodeID)
+		if err != nil {
 			return err
 		}
-		if !now().Before(deadline) {
-			return fmt.Errorf("report of %s: %w", nodeID, conflict)
+		news, err := r.accept(ctx, id, i, rep)
+		conflict, refused := errors.AsType[*events.ConflictError](err)
+		switch {
+		case refused && now().Before(deadline):
+			err = r.catchUp(ctx, i, conflict)
+		case err != nil || news:
+			return err
+		case sure:
+			r.drop(i, rep)
+			return nil
+		default:
+			// What is no news to this replica may be to the log's end.
+			_, err = r.Replica.Barrier(ctx)
+			sure = true
 		}
-		if err := r.catchUp(ctx, i, conflict); err != nil {
-			return fmt.Errorf("report of %s: %w", nodeID, err)
+		if err != nil {
+			return fmt.Errorf("catch up for a report of %s: %w", nodeID, err)
 		}
 	}
 }
 
+// look gives the instance, nil where there is none.
+func (r *Reporter) look(nodeID string) (i *events.Instance, err error) {
+	r.Replica.View(func(s *events.State) {
+		if i = s.Instance(nodeID); i == nil || !s.HasUnknown() {
+			return
+		}
+		if unknown := s.Unknown(i.Domain.InstanceKey(i.ID)); unknown != "" {
+			err = fmt.Errorf("report of %s: %w: this process does not know %s", nodeID, events.ErrUnavailable, unknown)
+		}
+	})
+	return i, err
+}
+
 // accept appends what the report says of an instance, if that is news.
-func (r *Reporter) accept(ctx context.Context, id string, i *events.Instance, rep *report) (*events.ConflictError, error) {
-	if i.State.Terminal() && rep.state < events.Terminated {
-		r.orphan(rep)
+func (r *Reporter) accept(ctx context.Context, id string, i *events.Instance, rep *report) (news bool, err error) {
+	if i == nil {
+		return false, nil
 	}
 	ev, news, err := decideReport(i, rep)
 	if err != nil || !news {
-		return nil, err
+		return false, err
 	}
 	key := i.Domain.InstanceKey(i.ID)
 	_, err = r.Log.Append(ctx, events.Draft{
 		ID: id, Key: key, Event: ev, Guard: events.Guard{Key: key, Seq: i.Seq}, Actor: i.ID,
 	})
-	if conflict, ok := errors.AsType[*events.ConflictError](err); ok {
-		return conflict, nil
-	}
 	if err != nil {
-		return nil, fmt.Errorf("append report of %s: %w", i.ID, err)
+		return true, fmt.Errorf("append report of %s: %w", i.ID, err)
 	}
-	return nil, nil
+	return true, nil
 }
 
 func (r *Reporter) catchUp(ctx context.Context, i *events.Instance, conflict *events.ConflictError) error {
@@ -117,10 +118,17 @@ func (r *Reporter) catchUp(ctx context.Context, i *events.Instance, conflict *ev
 	return err
 }
 
-// drop forgets a report about an instance that nobody knows.
-func (r *Reporter) drop(rep *report) {
-	r.Logger.Warn("report of an unknown instance dropped", "instance", rep.nodeID, "state", string(rep.state), "site", rep.site)
-	if rep.state < events.Terminated {
+// drop forgets a report that is no news of an instance, or is of one that nobody
+// knows (nil). Below TERMINATED it may come from an orphan.
+func (r *Reporter) drop(i *events.Instance, rep *report) {
+	if i == nil {
+		logger := r.Logger
+		if logger == nil {
+			logger = slog.Default()
+		}
+		logger.Warn("report of an unknown instance dropped", "instance", rep.nodeID, "state", string(rep.state), "site", rep.site)
+	}
+	if (i == nil || i.State.Terminal()) && rep.state < events.Terminated {
 		r.orphan(rep)
 	}
 }

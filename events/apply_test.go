@@ -51,32 +51,39 @@ func TestApply_EachType(t *testing.T) {
 		{"definition updated", events.DefinitionKey("def"), events.DefinitionUpdated{Definition: def2}, `{"name":"def","definition":{"health":{"monitor_health":true}},"seq":6}`},
 		{"definition removed", events.DefinitionKey("def"), events.DefinitionRemoved{}, ""},
 		{
-			"domain added", other.Key(), events.DomainAdded{DefinitionID: "def", DefinitionSeq: 2, SubscriberName: "s", SubscriberOp: "op"},
+			"domain added", other.Key(),
+			events.DomainAdded{DefinitionID: "def", DefinitionSeq: 2, SubscriberName: "s", SubscriberOp: "op"},
 			`{"name":"d.2","owner":"o 2","definition_id":"def","config":{"general":{},"engine_conf":{},"health":{}},` +
 				`"subscribers":[{"subscriber_name":"s","subscriber_op":"op"}],"removed":false,"added_seq":6,"config_seq":6,"seq":6}`,
 		},
 		{
-			"domain reconfigured", dom.Key(), events.DomainReconfigured{Config: config("", `{"force_site":null}`, "")},
+			"domain reconfigured", dom.Key(),
+			events.DomainReconfigured{Config: config("", `{"force_site":null}`, "")},
 			domainHead + `{"general":{},"engine_conf":{"force_site":null,"preserve_n":1},"health":{}},"subscribers":[],"removed":false,"added_seq":3,"config_seq":6,"seq":6}`,
 		},
 		{
-			"reconfigured to the same", dom.Key(), events.DomainReconfigured{Config: config("", `{"preserve_n":1}`, "")},
+			"reconfigured to the same", dom.Key(),
+			events.DomainReconfigured{Config: config("", `{"preserve_n":1}`, "")},
 			domainHead + preserve1 + `,"subscribers":[],"removed":false,"added_seq":3,"config_seq":3,"seq":6}`,
 		},
 		{
-			"reconfigured by what cannot be merged", dom.Key(), events.DomainReconfigured{Config: config("", `[]`, "")},
+			"reconfigured by what cannot be merged", dom.Key(),
+			events.DomainReconfigured{Config: config("", `[]`, "")},
 			domainHead + preserve1 + `,"subscribers":[],"removed":false,"added_seq":3,"config_seq":3,"seq":6}`,
 		},
 		{
-			"subscribed", dom.Key(), events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "op"},
+			"subscribed", dom.Key(),
+			events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "op"},
 			domainHead + preserve1 + `,"subscribers":[{"subscriber_name":"s","subscriber_op":"op"}],"removed":false,"added_seq":3,"config_seq":3,"seq":6}`,
 		},
 		{
-			"unsubscribed a stranger", dom.Key(), events.DomainUnsubscribed{SubscriberName: "s"},
+			"unsubscribed a stranger", dom.Key(),
+			events.DomainUnsubscribed{SubscriberName: "s"},
 			domainHead + preserve1 + `,"subscribers":[],"removed":false,"added_seq":3,"config_seq":3,"seq":6}`,
 		},
 		{
-			"removal requested", dom.Key(), events.DomainRemovalRequested{},
+			"removal requested", dom.Key(),
+			events.DomainRemovalRequested{},
 			domainHead + preserve1 + `,"subscribers":[],"removed":true,"added_seq":3,"config_seq":3,"seq":6}`,
 		},
 		{"domain removed", dom.Key(), events.DomainRemoved{}, ""},
@@ -87,12 +94,14 @@ func TestApply_EachType(t *testing.T) {
 				`"state_time":"2026-01-02T00:00:06Z","health":"UNKNOWN","errors":[],"error_time":null,"extravars":{"a":1},"epum":{"attempt":2},"seq":6}`,
 		},
 		{
-			"state changed", dom.InstanceKey("i"), events.StateChanged{State: events.Running, Fields: fields("public_ip", `"1.2.3.4"`, "hostname", `"h"`)},
+			"state changed", dom.InstanceKey("i"),
+			events.StateChanged{State: events.Running, Fields: fields("public_ip", `"1.2.3.4"`, "hostname", `"h"`)},
 			instanceHead + `600-RUNNING","state_time":"2026-01-02T00:00:06Z","health":"UNKNOWN",` + instanceTail +
 				`"hostname":"h","public_ip":"1.2.3.4","epum":{"running_time":"2026-01-02T00:00:06Z"},"seq":6}`,
 		},
 		{
-			"state of a later version", dom.InstanceKey("i"), events.StateChanged{State: "999-NEWER"},
+			"state of a later version", dom.InstanceKey("i"),
+			events.StateChanged{State: "999-NEWER"},
 			instanceHead + `100-REQUESTING","state_time":"2026-01-02T00:00:05Z","health":"UNKNOWN",` + instanceTail + `"seq":6}`,
 		},
 		{
@@ -101,11 +110,13 @@ func TestApply_EachType(t *testing.T) {
 			instanceHead + `100-REQUESTING","state_time":"2026-01-02T00:00:05Z","health":"UNKNOWN",` + instanceTail + `"State":1,"seq":6}`,
 		},
 		{
-			"terminate requested", dom.InstanceKey("i"), events.TerminateRequested{},
+			"terminate requested", dom.InstanceKey("i"),
+			events.TerminateRequested{},
 			instanceHead + `700-TERMINATING","state_time":"2026-01-02T00:00:06Z","health":"UNKNOWN",` + instanceTail + `"seq":6}`,
 		},
 		{
-			"health changed", dom.InstanceKey("i"), events.HealthChanged{Health: events.HealthMonitorError, Errors: rawList(`"a"`, "1"), ErrorTime: &failed},
+			"health changed", dom.InstanceKey("i"),
+			events.HealthChanged{Health: events.HealthMonitorError, Errors: rawList(`"a"`, "1"), ErrorTime: &failed},
 			instanceHead + `100-REQUESTING","state_time":"2026-01-02T00:00:05Z","health":"MONITOR_ERROR",` +
 				`"errors":["a",1],"error_time":"2026-01-02T00:00:02Z","extravars":{},"seq":6}`,
 		},

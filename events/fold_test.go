@@ -46,7 +46,8 @@ func anyEvent(t *rapid.T) (events.Key, events.Event) {
 	case 13:
 		when := at(uint64(n))
 		return instance, rapid.SampledFrom([]events.Event{
-			events.HealthChanged{Health: events.HealthOK}, events.HealthChanged{Health: events.HealthMonitorError, Errors: rawList("1"), ErrorTime: &when},
+			events.HealthChanged{Health: events.HealthOK},
+			events.HealthChanged{Health: events.HealthMonitorError, Errors: rawList("1"), ErrorTime: &when},
 			events.Reaped{},
 		}).Draw(t, "health")
 	case 14:

@@ -31,6 +31,8 @@ const (
 	inboxWorkers = 64
 	// inboxGrace is how long a handler may go on after the inbox was stopped.
 	inboxGrace = 10 * time.Second
+	// inboxDrain is how long a stop waits for reports that are on their way.
+	inboxDrain = 200 * time.Millisecond
 	// nakFirst doubles with each delivery up to nakLongest.
 	nakFirst   = 100 * time.Millisecond
 	nakLongest = 30 * time.Second
@@ -95,9 +97,6 @@ func (in *Inbox) consume(ctx context.Context, handle ReportHandler) error {
 	if err != nil {
 		return fmt.Errorf("open the inbox: %w", err)
 	}
-	// Draining, not stopping: what has come but was not begun is given back.
-	stop := context.AfterFunc(ctx, reports.Drain)
-	defer stop()
 	defer reports.Stop()
 
 	grace, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -106,16 +105,32 @@ func (in *Inbox) consume(ctx context.Context, handle ReportHandler) error {
 	defer w.start()()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(inboxGrace, end) })()
 	for {
-		m, err := reports.Next()
+		m, err := reports.Next(natsjs.NextContext(ctx))
 		switch {
 		case err == nil:
 			w.take(m)
+		case ctx.Err() != nil:
+			giveBack(reports)
+			return nil
 		case errors.Is(err, natsjs.ErrNoHeartbeat):
 			in.log.Debug("inbox waits for its server", "stream", in.stream)
-		case errors.Is(err, natsjs.ErrMsgIteratorClosed) && ctx.Err() != nil:
-			return nil
 		default:
 			return fmt.Errorf("read the inbox: %w", err)
+		}
+	}
+}
+
+// giveBack returns what has come but was not begun, so that another process gets
+// it at once and not after inboxAckWait.
+func giveBack(reports natsjs.MessagesContext) {
+	reports.Drain()
+	for {
+		m, err := reports.Next(natsjs.NextMaxWait(inboxDrain))
+		if err != nil {
+			return
+		}
+		if m.Nak() != nil {
+			return
 		}
 	}
 }

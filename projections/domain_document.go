@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -73,23 +74,25 @@ func (v domainView) json(after string, limit int) []byte {
 		from++
 	}
 	doc.Instances, doc.Next = shownInstances(v.instances[from:], limit)
+	var data bytes.Buffer
+	enc := json.NewEncoder(&data)
+	enc.SetEscapeHTML(false) // which would make a config of <, > and & too large for a message
 	// What it holds was decoded from JSON before, so this cannot fail.
-	data, err := json.Marshal(doc)
-	if err != nil {
+	if err := enc.Encode(doc); err != nil {
 		panic("projections: encode domain document: " + err.Error())
 	}
-	return data
+	return bytes.TrimSuffix(data.Bytes(), []byte("\n"))
 }
 
 func shownInstances(instances []*events.Instance, limit int) (shown []json.RawMessage, next string) {
 	shown = []json.RawMessage{}
-	bytes := 0
+	size := 0
 	for n, i := range instances {
 		data := i.AppendShown(nil)
-		if n == limit || n > 0 && bytes+len(data) > mostBytes {
+		if n == limit || n > 0 && size+len(data) > mostBytes {
 			return shown, instances[n-1].ID
 		}
-		bytes += len(data)
+		size += len(data)
 		shown = append(shown, data)
 	}
 	return shown, ""

@@ -63,10 +63,11 @@ func config(t testing.TB, url string) service.Config {
 
 // epum is one or more processes of the service on one server.
 type epum struct {
-	t   testing.TB
-	url string
-	nc  *nats.Conn
-	js  natsjs.JetStream
+	t         testing.TB
+	url       string
+	nc        *nats.Conn
+	js        natsjs.JetStream
+	processes []*service.Service // in the order of their start
 }
 
 // newEpum starts a server and one process on it.
@@ -103,7 +104,16 @@ func (e *epum) process(change ...func(*service.Config)) *service.Service {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(s.Stop)
+	e.processes = append(e.processes, s)
 	return s
+}
+
+// stopAll stops all processes cleanly.
+func (e *epum) stopAll() {
+	for _, s := range e.processes {
+		s.Stop()
+	}
+	e.processes = nil
 }
 
 func (e *epum) ctx() context.Context {

@@ -212,7 +212,11 @@ func TestAPI_Stop(t *testing.T) {
 		}()
 	}
 	for range 10 {
-		<-holding
+		select {
+		case <-holding:
+		case err := <-answers:
+			t.Fatalf("answered too early: %v", err)
+		}
 	}
 	if _, _, err := c.client("alice").ListDomains(t.Context(), "", 0); err != nil {
 		t.Error(err)

@@ -49,7 +49,7 @@ type InstanceDocument struct {
 	ExtraVars      json.RawMessage      `json:"extravars"`
 	Seq            uint64               `json:"seq"`
 	// Fields are what reports said beyond that, such as public_ip.
-	Fields map[string]json.RawMessage `json:",inline"`
+	Fields map[string]json.RawMessage `json:",embed"`
 }
 
 // plainInstance is an InstanceDocument without its methods.

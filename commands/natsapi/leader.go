@@ -117,6 +117,10 @@ func ServeLeader(
 		cancel()
 		return nil, errors.Join(fmt.Errorf("subscribe to orphan: %w", err), passes.Unsubscribe())
 	}
+	if err := nc.FlushTimeout(flushTimeout); err != nil {
+		cancel()
+		return nil, errors.Join(fmt.Errorf("start to answer as the leader: %w", err), passes.Unsubscribe(), orphans.Unsubscribe())
+	}
 	return func() {
 		cancel()
 		// They fail only where the connection is closed, and the subscriptions with it.

@@ -3,6 +3,7 @@ package passes
 import (
 	"fmt"
 
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -36,7 +37,7 @@ func (t *Term) drainTerminate(l *look, open []*events.Instance) *unit {
 	made := events.DecisionMade{
 		DomainSeq: l.domain.AddedSeq, ConfigSeq: l.domain.ConfigSeq, InputSeq: l.view.Seq, Now: l.view.Now, Seed: l.view.Seed,
 		Reason:      fmt.Sprintf("the domain is removed: terminate its %d instances", len(open)),
-		EngineState: events.EnginePending, Memory: l.view.Memory,
+		EngineState: events.EnginePending, Memory: l.view.Memory, Saw: saw(l.instances, engines.Decision{}),
 	}
 	u.drafts = append(u.drafts, record)
 	for _, i := range open {

@@ -49,7 +49,7 @@ type Lease interface {
 type Sender interface {
 	// Send gives the message to the network. An error means that it did not get
 	// that far; nil does not mean that it was heard.
-	Send(subject string, headers map[string]string, body []byte) error
+	Send(subject string, headers map[string][]string, body []byte) error
 }
 
 // Config is what a Leader needs. All fields are required unless they say so.

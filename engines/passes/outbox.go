@@ -3,6 +3,7 @@ package passes
 import (
 	"container/heap"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
@@ -22,6 +23,8 @@ type outbox struct {
 	fresh   []*request          // never sent in this term
 	due     requests            // a heap of the others; what pending does not have is void
 	orphans map[string]time.Time
+	epoch   []string // value of the header of the same name
+	elected []string // value of the header Epum-Time
 }
 
 // request is something a provisioner is asked about one instance.
@@ -34,7 +37,11 @@ type request struct {
 // newOutbox starts with all that the log leaves open, and asks after every
 // instance that ought to be alive.
 func newOutbox(t *Term) *outbox {
-	o := &outbox{term: t, pending: map[string]*request{}, orphans: map[string]time.Time{}}
+	o := &outbox{
+		term: t, pending: map[string]*request{}, orphans: map[string]time.Time{},
+		epoch:   []string{strconv.FormatUint(t.epoch, 10)},
+		elected: []string{t.elected.UTC().Format(time.RFC3339Nano)},
+	}
 	var asked []*request
 	t.Replica.View(func(s *events.State) {
 		for i := range s.AllInstances() {

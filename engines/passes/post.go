@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
-	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
@@ -19,10 +18,15 @@ const nodesPerRequest = 1000
 func (o *outbox) post(sent []*request) {
 	type group struct{ op, site, caller string }
 	groups := map[group][]*events.Instance{}
+	vars := map[events.DomainID]domainVars{}
 	for _, r := range sent {
 		switch r.op {
 		case events.OpProvision:
-			o.provision(r.instance)
+			id := r.instance.Domain
+			if _, known := vars[id]; !known {
+				vars[id] = o.domainVars(id)
+			}
+			o.provision(r.instance, vars[id])
 		case events.OpTerminateNodes:
 			g := group{op: r.op, site: r.instance.Site, caller: r.instance.Domain.Owner}
 			groups[g] = append(groups[g], r.instance)
@@ -48,8 +52,8 @@ func (o *outbox) post(sent []*request) {
 	}
 }
 
-func (o *outbox) provision(i *events.Instance) {
-	vars, err := o.vars(i)
+func (o *outbox) provision(i *events.Instance, of domainVars) {
+	vars, err := o.vars(i, of)
 	if err != nil { // of configs that were accepted once, by another version
 		o.term.Logger.Error("launch has no usable vars", "instance", i.ID, "owner", i.Domain.Owner, "domain", i.Domain.Name, "error", err)
 		return
@@ -60,43 +64,63 @@ func (o *outbox) provision(i *events.Instance) {
 	}, i.Seq)
 }
 
-// vars lays over each other what a launch is told (design §4): the service's
-// vars, the domain's, its chef credential, the launch's own, and who it is.
-func (o *outbox) vars(i *events.Instance) (map[string]json.RawMessage, error) {
-	vars := map[string]json.RawMessage{}
-	lay := func(object json.RawMessage) error {
-		if len(object) == 0 || string(object) == "null" { // null would empty the map
-			return nil
-		}
-		return json.Unmarshal(object, &vars)
+// domainVars are what all launches of a domain are told, or why there is none.
+type domainVars struct {
+	vars map[string]json.RawMessage
+	err  error
+}
+
+// domainVars lays over each other the service's vars, the domain's, and its chef
+// credential (design §4).
+func (o *outbox) domainVars(id events.DomainID) domainVars {
+	vars := maps.Clone(o.term.ProvisionerVars)
+	if vars == nil {
+		vars = map[string]json.RawMessage{}
 	}
-	maps.Copy(vars, o.term.ProvisionerVars)
 	var d *events.Domain
-	o.term.Replica.View(func(s *events.State) { d = s.Domain(i.Domain) })
-	if d != nil {
-		var conf struct {
-			Vars json.RawMessage `json:"provisioner_vars"`
-		}
-		if err := json.Unmarshal(d.Config.EngineConf, &conf); err != nil {
-			return nil, fmt.Errorf("engine_conf: %w", err)
-		}
-		if err := lay(conf.Vars); err != nil {
-			return nil, fmt.Errorf("engine_conf.provisioner_vars: %w", err)
-		}
-		general, err := engines.ParseGeneral(d.Config.General)
-		if err != nil {
-			return nil, err
-		}
-		if general.ChefCredential != "" {
-			vars["chef_credential"] = quote(general.ChefCredential)
-		}
+	o.term.Replica.View(func(s *events.State) { d = s.Domain(id) })
+	if d == nil {
+		return domainVars{vars: vars}
 	}
-	if err := lay(i.ExtraVars); err != nil {
+	var conf struct {
+		Vars json.RawMessage `json:"provisioner_vars"`
+	}
+	if err := json.Unmarshal(d.Config.EngineConf, &conf); err != nil {
+		return domainVars{err: fmt.Errorf("engine_conf: %w", err)}
+	}
+	if err := lay(vars, conf.Vars); err != nil {
+		return domainVars{err: fmt.Errorf("engine_conf.provisioner_vars: %w", err)}
+	}
+	general, err := engines.ParseGeneral(d.Config.General)
+	if err != nil {
+		return domainVars{err: err}
+	}
+	if general.ChefCredential != "" {
+		vars["chef_credential"] = quote(general.ChefCredential)
+	}
+	return domainVars{vars: vars}
+}
+
+// vars lays over a domain's vars what is a launch's own, and who it is.
+func (o *outbox) vars(i *events.Instance, of domainVars) (map[string]json.RawMessage, error) {
+	if of.err != nil {
+		return nil, of.err
+	}
+	vars := maps.Clone(of.vars)
+	if err := lay(vars, i.ExtraVars); err != nil {
 		return nil, fmt.Errorf("extravars: %w", err)
 	}
 	vars["node_id"] = quote(i.ID)
 	vars["heartbeat_dest"] = quote(o.term.ServiceName)
 	return vars, nil
+}
+
+// lay lays the keys of a JSON object over vars; null and nothing have none.
+func lay(vars map[string]json.RawMessage, object json.RawMessage) error {
+	if len(object) == 0 || string(object) == "null" { // null would empty the map
+		return nil
+	}
+	return json.Unmarshal(object, &vars)
 }
 
 func quote(s string) json.RawMessage {
@@ -109,10 +133,10 @@ func quote(s string) json.RawMessage {
 func (o *outbox) request(site, op string, body any, seq uint64) {
 	data, err := json.Marshal(body)
 	if err == nil {
-		err = o.term.Sender.Send(o.term.Prefix.Provisioner(site, op), map[string]string{
-			events.HeaderEpoch: strconv.FormatUint(o.term.epoch, 10),
-			events.HeaderTime:  o.term.elected.UTC().Format(time.RFC3339Nano),
-			events.HeaderSeq:   strconv.FormatUint(seq, 10),
+		err = o.term.Sender.Send(o.term.Prefix.Provisioner(site, op), map[string][]string{
+			events.HeaderEpoch: o.epoch,
+			events.HeaderTime:  o.elected,
+			events.HeaderSeq:   {strconv.FormatUint(seq, 10)},
 		}, data)
 	}
 	if err != nil {
