@@ -69,27 +69,44 @@ func judge(ack pubAck, err error) verdict {
 	return verdictRefused
 }
 
+// errNotRepeated is why a write without a guard of its own only waits.
+var errNotRepeated = errors.New("not sent again: no guard protects from a second copy")
+
 // do sends the write until its outcome is known: the sequence, the error of
 // conflict, ErrRefused, an error of landed, or events.ErrUnavailable.
 func (w write) do(ctx context.Context) (uint64, error) {
+	until := time.Now().Add(writePatience)
+	ack, err := w.send(ctx)
+	if judge(ack, err) == verdictStored { // nearly always; it costs no timers
+		return ack.seq, nil
+	}
+	return w.insist(ctx, until, ack, err)
+}
+
+// insist goes on behind a first attempt that gave ack or err, until ctx ends or,
+// without a deadline, until.
+func (w write) insist(ctx context.Context, until time.Time, ack pubAck, err error) (uint64, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, writePatience)
+		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
 	a := attempts{
 		write:     w,
-		undecided: time.Now().Add(writePatience),
+		undecided: until,
 		short:     newPause(2*time.Millisecond, 50*time.Millisecond),
 		long:      newPause(50*time.Millisecond, 500*time.Millisecond),
 	}
 	for {
-		seq, wait, err := a.next(ctx)
+		seq, wait, why := a.conclude(ctx, ack, err)
 		if wait == nil {
-			return seq, err
+			return seq, why
 		}
 		if !wait.wait(ctx) {
-			return 0, fmt.Errorf("%s: %w: %w", w.what, events.ErrUnavailable, err)
+			return 0, fmt.Errorf("%s: %w: %w", w.what, events.ErrUnavailable, why)
+		}
+		if ack, err = (pubAck{}), errNotRepeated; w.repeatable || !a.unknown {
+			ack, err = w.send(ctx)
 		}
 	}
 }
@@ -102,34 +119,30 @@ type attempts struct {
 	short, long *pause
 }
 
-// next makes one attempt. A pause says that another one must follow it, and the
-// error then why.
-func (a *attempts) next(ctx context.Context) (seq uint64, again *pause, err error) {
-	if a.unknown && !a.repeatable {
-		return a.settle(ctx, verdictUnknown, errors.New("not sent again: no guard protects from a second copy"))
-	}
-	ack, err := a.send(ctx)
+// conclude says what follows from an attempt. A pause says that another one must
+// follow it, and the error then why.
+func (a *attempts) conclude(ctx context.Context, ack pubAck, err error) (seq uint64, again *pause, why error) {
 	v := judge(ack, err)
-	if err == nil && v != verdictStored {
-		err = ack
+	if why = err; why == nil {
+		why = ack
 	}
 	switch v {
 	case verdictStored:
 		return ack.seq, nil, nil
 	case verdictRefused:
-		return 0, nil, fmt.Errorf("%w: %s: %w", ErrRefused, a.what, err)
+		return 0, nil, fmt.Errorf("%w: %s: %w", ErrRefused, a.what, why)
 	case verdictFull:
-		return 0, nil, fmt.Errorf("%s: %w: %w", a.what, events.ErrUnavailable, err)
+		return 0, nil, fmt.Errorf("%s: %w: %w", a.what, events.ErrUnavailable, why)
 	case verdictUndecided:
 		if !a.unknown && time.Now().After(a.undecided) {
 			return 0, nil, a.conflict(ctx)
 		}
-		return 0, a.short, err
+		return 0, a.short, why
 	case verdictConflict, verdictUnknown:
-		return a.settle(ctx, v, err)
+		return a.settle(ctx, v, why)
 	case verdictAbsent:
 	}
-	return 0, a.long, err
+	return 0, a.long, why
 }
 
 // settle asks the log what became of a write.

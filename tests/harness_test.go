@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +182,16 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
+// stays checks that a condition holds all the time for a while.
+func stays(t testing.TB, what string, d time.Duration, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(d); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if !holds() {
+			t.Fatalf("did not stay so: %s", what)
+		}
+	}
+}
+
 // report publishes an instance_info and waits until it is durably taken.
 func (e *epum) report(node string, fields map[string]any) {
 	e.t.Helper()
@@ -208,6 +219,21 @@ func (e *epum) reportState(owner, domain, node string, state events.InstanceStat
 			}
 		}
 		return false
+	})
+}
+
+// reportStateOrGone is reportState where the report may end the domain.
+func (e *epum) reportStateOrGone(owner, domain, node string, state events.InstanceState) {
+	e.t.Helper()
+	e.report(node, map[string]any{"state": state})
+	eventually(e.t, "report of "+string(state), func() bool {
+		doc, err := e.as(owner).DescribeDomain(e.ctx(), domain, "", 0)
+		if isNotFound(err) {
+			return true
+		}
+		return err == nil && slices.ContainsFunc(doc.Instances, func(i natsapi.InstanceDocument) bool {
+			return i.InstanceID == node && i.State >= state
+		})
 	})
 }
 

@@ -118,6 +118,7 @@ func (e *evaluation) collect(ctx context.Context, p *packer) (int, error) {
 		case <-watch.C:
 			if n, late := e.late(); late {
 				p.failed(e.ids[n], errTooSlow)
+				e.term.passTime.Store(e.term.Clock().UnixNano()) // the pass gets on
 				return n + 1, e.drain(ctx, p)
 			}
 		case <-e.done:

@@ -57,7 +57,7 @@ func (r *runner) configure(registry *engines.Registry, d *events.Domain, memory 
 		if err != nil {
 			return fmt.Errorf("initialize: %w", err)
 		}
-		r.engine, r.kind, r.configSeq = engine, kind.Name, d.ConfigSeq
+		r.engine, r.kind, r.configSeq, r.refusedSeq = engine, kind.Name, d.ConfigSeq, 0
 		return nil
 	}
 	if r.takes(d.Config.EngineConf) {
