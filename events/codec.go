@@ -40,8 +40,14 @@ func Decode(typ string, body []byte) Event { //nolint:gocyclo // one case for ea
 	case TypeDomainRemoved:
 		return DomainRemoved{}
 	case TypeLaunchRequested:
+		if ev, ok := scanLaunch(body); ok {
+			return ev
+		}
 		return decode[LaunchRequested](typ, body)
 	case TypeStateChanged:
+		if ev, ok := scanState(body); ok {
+			return ev
+		}
 		return decode[StateChanged](typ, body)
 	case TypeTerminateRequested:
 		return TerminateRequested{}

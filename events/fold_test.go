@@ -243,7 +243,7 @@ func TestFold_TerminationCommutes(t *testing.T) {
 		report := anyReport(t)
 		outcome := func(tail ...events.Event) string {
 			l := newLog().all()
-			for _, ev := range append(prefix[:len(prefix):len(prefix)], tail...) {
+			for _, ev := range slices.Concat(prefix, tail) {
 				l.add(key, ev)
 			}
 			i := *l.state.Instance("i")

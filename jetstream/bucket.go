@@ -83,19 +83,34 @@ func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.En
 }
 
 // All calls each with every entry of the bucket but purged ones, by revision and
-// not isolated from writes. It ends with the first error of each.
+// not isolated from writes: an entry that is overwritten meanwhile may be left
+// out. It ends with the first error of each.
 func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) error {
-	f, err := openFeed(ctx, b.nc, b.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverLastPerSubjectPolicy, FilterSubject: b.prefix + ">"}, feedBuffer)
+	// What stands at or before the last message now, and stays, is what has to be
+	// given. What the server says is pending is no measure: under writes it
+	// counts messages that are gone, and leaves out others.
+	last, err := readStored(ctx, b.nc, get{stream: b.stream, Last: b.prefix + ">"})
+	if notFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the whole state bucket: %w", b.gone(ctx, err))
+	}
+	f, err := openFeed(ctx, b.nc, b.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy}, feedBuffer)
 	if err != nil {
 		return fmt.Errorf("read the whole state bucket: %w", b.gone(ctx, err))
 	}
 	defer f.close()
-	for left := f.pending; left > 0; {
-		m, info, err := f.read(ctx)
-		if err != nil {
+	for at := uint64(0); at < last.Seq; {
+		m, info, err := f.readUntilIdle(ctx)
+		switch {
+		case err != nil:
 			return fmt.Errorf("read the whole state bucket: %w", err)
+		case m == nil:
+			// A replica of the bucket that lags.
+			return fmt.Errorf("read the whole state bucket: %w: it ends at %d, not at %d", projections.ErrNoQuorum, at, last.Seq)
 		}
-		left = info.pending
+		at = info.seq
 		if purged(m.Header) {
 			continue
 		}

@@ -117,6 +117,24 @@ func (f *feed) read(ctx context.Context) (*nats.Msg, meta, error) {
 	}
 }
 
+// readUntilIdle is read, but gives nil once the server says that it has nothing
+// to send and all that it sent has come.
+func (f *feed) readUntilIdle(ctx context.Context) (*nats.Msg, meta, error) {
+	for {
+		m, err := f.await(ctx)
+		if err != nil {
+			return nil, meta{}, err
+		}
+		info, ok, err := f.accept(m)
+		if ok || err != nil {
+			return m, info, err
+		}
+		if header1(m.Header, "Nats-Last-Consumer") != "" { // a heartbeat, which accept has compared
+			return nil, meta{}, nil
+		}
+	}
+}
+
 // tryRead is read where a message has come already; ok is false where none has.
 func (f *feed) tryRead() (m *nats.Msg, info meta, ok bool, err error) {
 	for {

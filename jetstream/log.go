@@ -47,24 +47,32 @@ func (c *Cell) Log() *Log {
 // heard in the last 3 s that together they are a quorum; the error wraps
 // projections.ErrNoQuorum otherwise, and where nobody answers.
 func (l *Log) End(ctx context.Context) (projections.Position, error) {
+	info, err := streamInfo(ctx, l.nc, l.stream)
+	if err != nil {
+		return projections.Position{}, fmt.Errorf("end of the log: %w", err)
+	}
+	if err := quorum(info.Config.Replicas, info.Cluster); err != nil {
+		return projections.Position{}, fmt.Errorf("end of the log: %w: %w", projections.ErrNoQuorum, err)
+	}
+	p := projections.Position{Seq: info.State.LastSeq, Created: info.Created.UTC()}
+	if p.Seq > 0 {
+		p.Time = info.State.LastTime.UTC()
+	}
+	return p, nil
+}
+
+// streamInfo asks a stream's leader how the stream is. The error wraps
+// projections.ErrNoQuorum where nobody answers or the server refuses.
+func streamInfo(ctx context.Context, nc *nats.Conn, stream string) (natsjs.StreamInfo, error) {
 	var answer struct {
 		natsjs.StreamInfo
 		Error *apiError `json:"error"`
 	}
-	if err := askAPI(ctx, l.nc, "STREAM.INFO."+l.stream, struct{}{}, &answer); err != nil {
-		return projections.Position{}, fmt.Errorf("end of the log: %w", err)
+	err := askAPI(ctx, nc, "STREAM.INFO."+stream, struct{}{}, &answer)
+	if err == nil && answer.Error != nil {
+		err = fmt.Errorf("%w: %w", projections.ErrNoQuorum, answer.Error)
 	}
-	if answer.Error != nil {
-		return projections.Position{}, fmt.Errorf("end of the log: %w: %w", projections.ErrNoQuorum, answer.Error)
-	}
-	if err := quorum(answer.Config.Replicas, answer.Cluster); err != nil {
-		return projections.Position{}, fmt.Errorf("end of the log: %w: %w", projections.ErrNoQuorum, err)
-	}
-	p := projections.Position{Seq: answer.State.LastSeq, Created: answer.Created.UTC()}
-	if p.Seq > 0 {
-		p.Time = answer.State.LastTime.UTC()
-	}
-	return p, nil
+	return answer.StreamInfo, err
 }
 
 // quorum checks that a stream's answer comes from a leader that is not cut off.

@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -40,7 +41,7 @@ func (b *barrier) end(ctx context.Context, source Source) (uint64, error) {
 	case <-q.done:
 		return q.pos.Seq, q.err
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, fmt.Errorf("%w: %w", ErrNoQuorum, ctx.Err())
 	}
 }
 

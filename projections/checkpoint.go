@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -96,6 +98,9 @@ func (r *Replica) start(ctx context.Context) error {
 	if err = unreadable; err == nil {
 		state, err = r.loadBucket(ctx, checkpoint, end)
 	}
+	if errors.Is(err, ErrNoQuorum) {
+		return err // it may be of use yet
+	}
 	if err != nil {
 		r.log.Info("no usable state bucket: reading the whole log", "reason", err.Error(), "seq", end.Seq)
 		state, checkpoint = events.NewState(), Checkpoint{}
@@ -121,10 +126,62 @@ func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, end Position) (*
 		}
 		return state.Load(e.Key, e.Value)
 	})
+	if err == nil {
+		err = r.loadChanged(ctx, c, state)
+	}
 	// The documents may be newer than the checkpoint that was read first; the
 	// events up to theirs are then skipped.
 	state.Seq, state.Time = c.Seq, c.Time
 	return state, err
+}
+
+// loadChanged reads the documents again that were written after the checkpoint
+// was read, as far as the first look missed them. Without its document, an event
+// that creates nothing would be ignored.
+func (r *Replica) loadChanged(ctx context.Context, c Checkpoint, state *events.State) error {
+	end, err := r.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	missed := map[events.Key]bool{}
+	err = r.source.Keys(ctx, c.Seq, end.Seq, func(k events.Key) {
+		if k.Kind() != events.KindPass && state.SeqOf(k) == 0 {
+			missed[k] = true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	const atOnce = 1000 // documents in one isolated read
+	for keys := range slices.Chunk(slices.Collect(maps.Keys(missed)), atOnce) {
+		entries, err := r.bucket.Read(ctx, append(keys, events.CheckpointKey)...)
+		if err != nil {
+			return err
+		}
+		at, err := loadEntries(state, entries)
+		if err != nil {
+			return err
+		}
+		if at.Seq < c.Seq { // a copy of the bucket that lags
+			return fmt.Errorf("projections: read the documents of checkpoint %d after %d", at.Seq, c.Seq)
+		}
+	}
+	return nil
+}
+
+// loadEntries loads documents and gives the checkpoint among them.
+func loadEntries(state *events.State, entries []Entry) (c Checkpoint, err error) {
+	for _, e := range entries {
+		if e.Key == events.CheckpointKey {
+			err = json.Unmarshal(e.Value, &c)
+		} else {
+			err = state.Load(e.Key, e.Value)
+		}
+		if err != nil {
+			return c, err
+		}
+	}
+	return c, nil
 }
 
 // checkLog returns an error that wraps errOtherLog where the log is no longer

@@ -69,7 +69,8 @@ type Bucket interface {
 	// ErrTooMany where they are more than 1,024. Purged keys are left out.
 	Read(ctx context.Context, keys ...events.Key) ([]Entry, error)
 	// All calls each with every entry of the bucket but purged ones, in no
-	// order and not isolated from writes.
+	// order and not isolated from writes: an entry that is overwritten
+	// meanwhile may be left out.
 	All(ctx context.Context, each func(Entry) error) error
 	// Write puts and purges entries and the checkpoint as one atomic batch,
 	// guarded by the checkpoint's last revision (0: there is none), and gives

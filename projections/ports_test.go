@@ -164,8 +164,15 @@ type memBucket struct {
 	docs     map[events.Key]string
 	revision uint64
 	writes   int
+	batches  []batch
 	reads    func() // called before each read; nil: nothing
 	readErr  error
+}
+
+// batch is one write of a projector.
+type batch struct {
+	Entries    int
+	Checkpoint projections.Checkpoint
 }
 
 // set makes the bucket hold a state with a checkpoint, which may be changed.
@@ -237,7 +244,15 @@ func (b *memBucket) Write(_ context.Context, entries []projections.Entry, checkp
 	if b.docs == nil {
 		b.docs = map[events.Key]string{}
 	}
+	var c projections.Checkpoint
+	if err := json.Unmarshal(checkpoint, &c); err != nil {
+		return 0, err
+	}
+	b.batches = append(b.batches, batch{len(entries), c})
 	for _, e := range entries {
+		if _, _, ok := e.Key.Parts(); !ok || e.Key.Kind() == events.KindPass {
+			panic("no key of a document: " + e.Key)
+		}
 		if e.Value == nil {
 			delete(b.docs, e.Key)
 		} else {

@@ -111,6 +111,9 @@ func (p *Projector) takeOver(ctx context.Context, feed *Feed) error {
 		return err
 	}
 	checkpoint, revision, err := readCheckpoint(ctx, p.bucket)
+	if errors.Is(err, ErrNoQuorum) {
+		return err // it may be of use yet
+	}
 	end, endErr := p.source.End(ctx)
 	if endErr != nil {
 		return endErr
@@ -125,7 +128,11 @@ func (p *Projector) takeOver(ctx context.Context, feed *Feed) error {
 	}
 	p.checkpoint, p.revision = checkpoint, revision
 	if err != nil {
-		p.log.Warn("writing the state bucket anew", "reason", err.Error(), "seq", end.Seq)
+		level := slog.LevelWarn
+		if errors.Is(err, ErrNotFound) {
+			level = slog.LevelInfo // as on every first start
+		}
+		p.log.Log(ctx, level, "writing the state bucket anew", "reason", err.Error(), "seq", end.Seq)
 		return p.rewrite(ctx)
 	}
 	keys := map[events.Key]uint64{}

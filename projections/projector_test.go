@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -160,19 +161,44 @@ func TestProjector_Unknown(t *testing.T) {
 	})
 }
 
-// TestProjector_ManyDocuments: more than one batch says so until the last.
+// TestProjector_ManyDocuments: while more than one batch is written, the
+// checkpoint says so; one of a bucket that is written anew is of no use till then.
 func TestProjector_ManyDocuments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, bucket := newLog(), &memBucket{}
-		for range 2500 {
-			log.add(events.DefinitionKey(time.Duration(len(log.entries)).String()), events.DefinitionAdded{})
+		add := func(n int) {
+			for range n {
+				log.add(events.DefinitionKey(fmt.Sprint(len(log.entries))), events.DefinitionAdded{})
+			}
 		}
+		add(2500)
 		log.add(events.LeaderKey, events.LeaderElected{Process: "p"})
 		project(t, follow(t, log, bucket), log, bucket, 2501)
 		time.Sleep(time.Second)
 		checkBucket(t, log, bucket)
-		if _, writes := bucket.state(); writes != 3 {
-			t.Errorf("%d batches, want 3", writes)
+		add(1499)
+		time.Sleep(time.Second)
+		checkBucket(t, log, bucket)
+
+		checkpoint := func(seq, to int, version int) projections.Checkpoint {
+			c := projections.Checkpoint{FoldVersion: version, Seq: uint64(seq), To: uint64(to)}
+			if seq > 0 {
+				c.Created, c.Time, c.EventID = created, at(seq), fmt.Sprint("id", seq)
+			}
+			if to > 0 {
+				c.ToEventID = fmt.Sprint("id", to)
+			}
+			return c
+		}
+		want := []batch{
+			{999, checkpoint(0, 2501, -1)},
+			{999, checkpoint(0, 2501, -1)},
+			{503, checkpoint(2501, 0, events.FoldVersion)},
+			{999, checkpoint(2501, 4000, events.FoldVersion)},
+			{500, checkpoint(4000, 0, events.FoldVersion)},
+		}
+		if diff := cmp.Diff(want, bucket.batches); diff != "" {
+			t.Errorf("batches: %s", diff)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package projections
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -138,17 +137,10 @@ func (r *Reader) fromBucket(ctx context.Context, keys []events.Key, end uint64) 
 	if err != nil {
 		return nil, AsOf{}, false
 	}
-	var c Checkpoint
 	state := events.NewState()
-	for _, e := range entries {
-		if e.Key == events.CheckpointKey {
-			err = json.Unmarshal(e.Value, &c)
-		} else {
-			err = state.Load(e.Key, e.Value)
-		}
-		if err != nil {
-			return nil, AsOf{}, false
-		}
+	c, err := loadEntries(state, entries)
+	if err != nil {
+		return nil, AsOf{}, false
 	}
 	r.replica.mu.RLock()
 	created := r.replica.created

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -198,5 +199,11 @@ func (e *epum) fill(b testing.TB, domains, instances int) *natsapi.PassResult {
 		})
 		return err
 	})
-	return e.decide()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	result, err := e.as("operator").RunPass(ctx, "decide")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return result
 }

@@ -67,7 +67,7 @@ func TestOutbox_Request(t *testing.T) {
 	p := e.provisioner()
 	e.do("alice@example.com", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: events.Config{
 		General:    []byte(`{"chef_credential":"chef"}`),
-		EngineConf: []byte(`{"preserve_n":1,"force_site":"s.1","epuworker_type":"t","epuworker_allocation":"big","provisioner_vars":{"b":{"x":2},"c":"ü<"}}`),
+		EngineConf: []byte(`{"preserve_n":1,"force_site":"s.1","epuworker_type":"t","epuworker_allocation":"big","provisioner_vars":{"b":{"x":2},"c":"ü"}}`),
 	}})
 	subjects := make(chan *nats.Msg, 10)
 	if _, err := e.nc.ChanSubscribe("epum.provisioner.>", subjects); err != nil {
@@ -82,7 +82,7 @@ func TestOutbox_Request(t *testing.T) {
 		vars[k] = string(v)
 	}
 	want := map[string]string{
-		"a": "1", "b": `{"x":2}`, "c": `"ü<"`, "chef_credential": `"chef"`, "node_id": strconv.Quote(id), "heartbeat_dest": `"epum"`,
+		"a": "1", "b": `{"x":2}`, "c": `"ü"`, "chef_credential": `"chef"`, "node_id": strconv.Quote(id), "heartbeat_dest": `"epum"`,
 	}
 	if diff := cmp.Diff(want, vars); diff != "" {
 		t.Error(diff)

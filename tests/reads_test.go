@@ -40,12 +40,12 @@ func TestReads_AfterWrites(t *testing.T) {
 			}
 		}
 	}
-	loop(150)
+	loop(60)
 	// With no leader nobody projects: the replicas answer.
 	e.takeLeaseAway()
 	e.noLeader()
 	e.do("al", commands.AddDefinition{DefinitionID: "late"}) // now the bucket is old for good
-	loop(150)
+	loop(60)
 	if seq := e.checkpoint()["seq"].(float64); seq >= float64(len(e.log())) {
 		t.Errorf("somebody projected up to %v", seq)
 	}

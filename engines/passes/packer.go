@@ -13,6 +13,11 @@ import (
 // 1,000 messages in an atomic batch.
 const batchDrafts = 999
 
+// mostRefusals is how often a flush may be refused with nothing in it moved.
+// Halved as often, a batch has long become a single unit, and it is no matter of
+// others' writes.
+const mostRefusals = 20
+
 var errTooSlow = errors.New("passes: the engine took too long and is left behind")
 
 // unit is what is to be appended together for one domain, or not at all.
@@ -76,7 +81,7 @@ func (t *Term) wakeAt(u *unit) {
 func (p *packer) flush(ctx context.Context) error {
 	queue, limit := p.units, batchDrafts
 	p.units, p.drafts = nil, 0
-	for len(queue) > 0 {
+	for refusals := 0; len(queue) > 0; {
 		n, drafts := cut(queue, limit)
 		batch := queue[:n]
 		seq, err := p.term.Log.AppendFenced(ctx, p.term.epoch, p.passDraft(batch), drafts)
@@ -89,10 +94,17 @@ func (p *packer) flush(ctx context.Context) error {
 			queue = queue[n:]
 		case errors.As(err, &conflict):
 			p.term.Logger.Info("batch refused, deciding again on what moved", "pass", p.pass, "epoch", p.term.epoch, "error", err)
+			before := len(queue)
 			if queue, err = p.dropMoved(ctx, queue); err != nil {
 				return err
 			}
 			limit = max(limit/2, 1)
+			if refusals++; len(queue) < before {
+				refusals = 0
+			}
+			if refusals > mostRefusals {
+				return fmt.Errorf("commit %s pass: %w: refused %d times though its guards hold by the fold", p.pass, conflict, refusals)
+			}
 		default:
 			return fmt.Errorf("commit %s pass: %w", p.pass, err)
 		}

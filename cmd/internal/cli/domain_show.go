@@ -265,9 +265,12 @@ func trouble(state events.InstanceState, health events.Health, errs []json.RawMe
 		}
 	}
 	if state > events.Terminating || state == events.RunningFailed {
-		add("exit code", plain(field("exit_code")))
-		add("killed by", plain(field("exit_signal")))
-		add("", plain(field("error")))
+		if plain(field("error")) != "" { // a sentence that has the rest in it
+			add("", plain(field("error")))
+		} else {
+			add("exit code", plain(field("exit_code")))
+			add("killed by", plain(field("exit_signal")))
+		}
 		if state >= events.Failed || state == events.RunningFailed {
 			var stderr string
 			if json.Unmarshal(field("stderr_tail"), &stderr) == nil {

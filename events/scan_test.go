@@ -1,0 +1,65 @@
+package events_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// scanned are bodies in the plain form and all others, of types that are read by
+// hand.
+var scanned = []string{
+	`{}`, ` { } `, `null`, `[]`, `"x"`, `1`, ``, `{`, `{"state":"600-RUNNING"`,
+	`{"state":"600-RUNNING","fields":{"a":1,"b":"x\"y","c":{"d":[1,{"e":"}"}]},"f":null,"g":true,"h":-1.5e3}}`,
+	"{ \"state\" : \"600-RUNNING\" ,\n\t\"fields\" : { \"a\" : [ 1 , 2 ] , \"b\" : { } } }",
+	`{"state":"600-RUNNING","fields":{"a":1,"a":2}}`, `{"state":"600-RUNNING","fields":null}`, `{"state":"600-RUNNING","fields":[]}`,
+	`{"state":7}`, `{"state":null}`, `{"state":"\u0041"}`, `{"st\u0061te":"x"}`, `{"fields":{"\u0061":1,"ä":"ö"}}`, `{"unknown":1,"state":"x"}`,
+	`{"launch_id":"l","deployable_type":"t","site":"s","allocation":"a","extravars":{"a":[1]},"attempt":3}`,
+	`{"launch_id":"ü","site":"a\\b","attempt":1.5}`, `{"launch_id":1}`, `{"attempt":"x"}`, `{"extravars":null}`, `{"launch_id":null,"attempt":null}`,
+}
+
+func checkScanned(t *testing.T, typ string, into func() any, body []byte) {
+	t.Helper()
+	want := into()
+	err := json.Unmarshal(body, want)
+	got := events.Decode(typ, body)
+	if _, unknown := got.(events.Unknown); unknown != (err != nil) {
+		t.Fatalf("%s %s: decoded as %#v, encoding/json says %v", typ, body, got, err)
+	}
+	if err != nil {
+		return
+	}
+	a, errA := json.Marshal(got)
+	b, errB := json.Marshal(want)
+	if errA != nil || errB != nil || string(a) != string(b) {
+		t.Fatalf("%s %s: (-encoding/json +by hand)\n%s", typ, body, cmp.Diff(string(b), string(a)))
+	}
+}
+
+// TestDecode_ByHand: what is read by hand comes out as encoding/json reads it.
+func TestDecode_ByHand(t *testing.T) {
+	for _, body := range scanned {
+		checkScanned(t, events.TypeStateChanged, func() any { return &events.StateChanged{} }, []byte(body))
+		checkScanned(t, events.TypeLaunchRequested, func() any { return &events.LaunchRequested{} }, []byte(body))
+	}
+}
+
+// FuzzDecode_ByHand is TestDecode_ByHand for any body. Member names that differ
+// only in case are left out: encoding/json takes them for the same, and Encode
+// never writes them.
+func FuzzDecode_ByHand(f *testing.F) {
+	for _, body := range scanned {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if s := string(body); strings.ContainsAny(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ\u017f\u212a") {
+			return
+		}
+		checkScanned(t, events.TypeStateChanged, func() any { return &events.StateChanged{} }, body)
+		checkScanned(t, events.TypeLaunchRequested, func() any { return &events.LaunchRequested{} }, body)
+	})
+}
