@@ -112,32 +112,43 @@ func (r *Reader) CheckpointSeq(ctx context.Context) uint64 {
 }
 
 // read calls see with a state that holds at least the documents of the keys and
-// is no older than the log was when read was called.
+// is no older than the log was when read was called. Bucket and log are asked at
+// the same time: what the bucket says counts by its checkpoint, whenever it says it.
 func (r *Reader) read(ctx context.Context, keys []events.Key, see func(*events.State, AsOf)) error {
-	end, err := r.replica.End(ctx)
-	if err != nil {
-		return err
+	type answer struct {
+		end uint64
+		err error
 	}
-	if state, asOf, ok := r.fromBucket(ctx, keys, end); ok {
+	asked := make(chan answer, 1)
+	go func() {
+		end, err := r.replica.End(ctx)
+		asked <- answer{end, err}
+	}()
+	state, asOf, usable := r.fromBucket(ctx, keys)
+	a := <-asked
+	if a.err != nil {
+		return a.err
+	}
+	if usable && asOf.Seq >= a.end {
 		see(state, asOf)
 		return nil
 	}
-	if err := r.replica.WaitFor(ctx, end); err != nil {
+	if err := r.replica.WaitFor(ctx, a.end); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoQuorum, err)
 	}
 	r.replica.View(func(s *events.State) { see(s, AsOf{Seq: s.Seq, Time: s.Time}) })
 	return nil
 }
 
-// fromBucket gives a state of just the documents of the keys; ok is false where
-// the bucket is older than end, between two states, of another log or version,
-// or cannot give them all at once.
-func (r *Reader) fromBucket(ctx context.Context, keys []events.Key, end uint64) (*events.State, AsOf, bool) {
+// fromBucket gives a state of just the documents of the keys; usable is false
+// where the bucket is between two states, of another log or version, or cannot
+// give them all at once.
+func (r *Reader) fromBucket(ctx context.Context, keys []events.Key) (state *events.State, asOf AsOf, usable bool) {
 	entries, err := r.bucket.Read(ctx, append(keys, events.CheckpointKey)...)
 	if err != nil {
 		return nil, AsOf{}, false
 	}
-	state := events.NewState()
+	state = events.NewState()
 	c, err := loadEntries(state, entries)
 	if err != nil {
 		return nil, AsOf{}, false
@@ -145,7 +156,7 @@ func (r *Reader) fromBucket(ctx context.Context, keys []events.Key, end uint64) 
 	r.replica.mu.RLock()
 	created := r.replica.created
 	r.replica.mu.RUnlock()
-	usable := c.FoldVersion == events.FoldVersion && c.To == 0 && c.Seq >= end && c.Created.Equal(created)
+	usable = c.FoldVersion == events.FoldVersion && c.To == 0 && c.Created.Equal(created)
 	return state, AsOf{Seq: c.Seq, Time: c.Time}, usable
 }
 

@@ -64,25 +64,25 @@ func TestBackOff(t *testing.T) {
 		if domain, _, _ := l.key.Parts(); domain != web {
 			continue
 		}
-		switch ev := l.decode().(type) {
-		case events.StateChanged:
-			if ev.State >= events.Failed {
-				failed = l.time
-			}
-		case events.LaunchRequested:
-			w := wants[n]
-			if ev.Attempt != w.attempt {
-				t.Errorf("launch %d is attempt %d, want %d", n, ev.Attempt, w.attempt)
-			}
-			if n > 0 {
-				waited := l.time.Sub(failed)
-				t.Logf("launch %d came %s after the failure", n, waited)
-				if waited < w.before || waited > w.before+time.Second {
-					t.Errorf("launch %d came %s after the failure, want %s", n, waited, w.before)
-				}
-			}
-			n++
+		if ev, ok := l.decode().(events.StateChanged); ok && ev.State >= events.Failed {
+			failed = l.time
 		}
+		ev, ok := l.decode().(events.LaunchRequested)
+		if !ok {
+			continue
+		}
+		w := wants[n]
+		if ev.Attempt != w.attempt {
+			t.Errorf("launch %d is attempt %d, want %d", n, ev.Attempt, w.attempt)
+		}
+		if n > 0 {
+			waited := l.time.Sub(failed)
+			t.Logf("launch %d came %s after the failure", n, waited)
+			if waited < w.before || waited > w.before+time.Second {
+				t.Errorf("launch %d came %s after the failure, want %s", n, waited, w.before)
+			}
+		}
+		n++
 	}
 	if n != len(wants) {
 		t.Errorf("%d launches, want %d", n, len(wants))

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -244,7 +245,7 @@ func TestCommands_Limits(t *testing.T) {
 		t.Errorf("the domain has changed: general %s", doc.Config.General)
 	}
 	// A body over the server's own limit never gets here.
-	if err := e.nc.Publish("epum.cmd.al.status", make([]byte, 2<<20)); err != nats.ErrMaxPayload {
+	if err := e.nc.Publish("epum.cmd.al.status", make([]byte, 2<<20)); !errors.Is(err, nats.ErrMaxPayload) {
 		t.Errorf("a message of 2 MiB: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func startServer(t testing.TB) *jetstream.Server {
 
 // logger says what the service logs only where EPUM_TEST_LOG is set.
 func logger() *slog.Logger {
-	out := io.Writer(io.Discard)
+	var out io.Writer = io.Discard
 	if os.Getenv("EPUM_TEST_LOG") != "" {
 		out = os.Stderr
 	}
@@ -182,6 +183,16 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
+// await waits until a channel is closed.
+func await(t testing.TB, what string, closed <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatalf("not in time: %s", what)
+	}
+}
+
 // stays checks that a condition holds all the time for a while.
 func stays(t testing.TB, what string, d time.Duration, holds func() bool) {
 	t.Helper()
@@ -196,9 +207,7 @@ func stays(t testing.TB, what string, d time.Duration, holds func() bool) {
 func (e *epum) report(node string, fields map[string]any) {
 	e.t.Helper()
 	body := map[string]any{"node_id": node}
-	for k, v := range fields {
-		body[k] = v
-	}
+	maps.Copy(body, fields)
 	data, err := json.Marshal(body)
 	if err != nil {
 		e.t.Fatal(err)

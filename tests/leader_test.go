@@ -100,13 +100,14 @@ func TestLeader_Fence(t *testing.T) {
 	e.do("al", commands.AddDefinition{DefinitionID: "d", Definition: ofEngine("held")},
 		commands.AddDomain{DomainID: "web", DefinitionID: "d"})
 	old := e.leader().Epoch
-	other := e.takeLeaseAway()
 	done := make(chan error, 1)
+	ctx := e.ctx()
 	go func() {
-		_, err := e.as("operator").RunPass(e.ctx(), "decide")
+		_, err := e.as("operator").RunPass(ctx, "decide")
 		done <- err
 	}()
-	<-h.entered
+	await(t, "the engine is asked", h.entered)
+	other := e.takeLeaseAway()
 	elected := e.appendByHand(events.LeaderKey, events.TypeLeaderElected, `{"process":"stranger"}`)
 	close(h.release)
 	if err := <-done; err == nil {
@@ -146,7 +147,7 @@ func TestLeader_ReplacedInPass(t *testing.T) {
 		defer close(done)
 		_, _ = e.as("operator").RunPass(ctx, "decide")
 	}()
-	<-h.entered
+	await(t, "the engine is asked", h.entered)
 	e.takeLeaseAway().release()
 	eventually(t, "b leads", func() bool { return len(e.logOf(events.TypeLeaderElected)) == 2 })
 	epoch := e.logOf(events.TypeLeaderElected)[1].seq
@@ -155,7 +156,7 @@ func TestLeader_ReplacedInPass(t *testing.T) {
 		return len(e.logOf(events.TypeLaunchRequested)) > 0
 	})
 	close(h.release)
-	<-done
+	await(t, "the deposed leader's pass ends", done)
 	for range 3 {
 		e.decide()
 	}

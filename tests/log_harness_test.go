@@ -3,6 +3,7 @@ package tests
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -240,7 +241,7 @@ func (e *epum) noLeader() {
 	e.t.Helper()
 	eventually(e.t, "nobody leads", func() bool {
 		_, err := e.nc.Request(events.DefaultPrefix.LeaderCall("run_pass"), []byte(`{"pass":"reap"}`), time.Second)
-		return err == nats.ErrNoResponders
+		return errors.Is(err, nats.ErrNoResponders)
 	})
 }
 

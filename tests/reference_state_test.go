@@ -33,7 +33,8 @@ func testMultiuser(t *testing.T) {
 		t.Errorf("a stranger describes the domain: %v", err)
 	}
 	for _, cmd := range []commands.Command{
-		commands.ReconfigureDomain{DomainID: "testing123"}, commands.RemoveDomain{DomainID: "testing123"},
+		commands.ReconfigureDomain{DomainID: "testing123"},
+		commands.RemoveDomain{DomainID: "testing123"},
 		commands.SubscribeDomain{DomainID: "testing123", SubscriberName: "a", SubscriberOp: "b"},
 		commands.UnsubscribeDomain{DomainID: "testing123", SubscriberName: "a"},
 	} {
