@@ -40,15 +40,9 @@ func Decode(typ string, body []byte) Event { //nolint:gocyclo // one case for ea
 	case TypeDomainRemoved:
 		return DomainRemoved{}
 	case TypeLaunchRequested:
-		if ev, ok := scanLaunch(body); ok {
-			return ev
-		}
-		return decode[LaunchRequested](typ, body)
+		return read(typ, scanLaunch, body)
 	case TypeStateChanged:
-		if ev, ok := scanState(body); ok {
-			return ev
-		}
-		return decode[StateChanged](typ, body)
+		return read(typ, scanState, body)
 	case TypeTerminateRequested:
 		return TerminateRequested{}
 	case TypeHealthChanged:
@@ -66,8 +60,15 @@ func Decode(typ string, body []byte) Event { //nolint:gocyclo // one case for ea
 }
 
 func decode[E Event](typ string, body []byte) Event {
-	var ev E
-	if err := json.Unmarshal(body, &ev); err != nil {
+	return read(typ, func(body []byte) (ev E, err error) {
+		err = json.Unmarshal(body, &ev)
+		return ev, err
+	}, body)
+}
+
+func read[E Event](typ string, reader func([]byte) (E, error), body []byte) Event {
+	ev, err := reader(body)
+	if err != nil {
 		return Unknown{Name: typ, Err: err}
 	}
 	return ev

@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -102,84 +103,92 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// instanceDoc is what an instance's document says of its own, see ownFields.
+// instanceDoc reads an instance's document, member by member: by exact names,
+// which encoding/json does not (a report may well have a field named "State"), and
+// as fast as a start and describe_domain want it.
 type instanceDoc struct {
-	LaunchID, DeployableType, Site, Allocation string
-
-	State     InstanceState
-	StateTime time.Time
-	Health    Health
-	Errors    []json.RawMessage
-	ErrorTime *time.Time
-	ExtraVars json.RawMessage
-	Internal  instanceInternal
-	Seq       uint64
+	Instance
+	word func(string) string
 }
 
-// read takes the document's members by their exact names. Struct tags would not
-// do: encoding/json matches them in any case, and a report may well have a field
-// named "State".
-func (d *instanceDoc) read(members map[string]json.RawMessage) error {
-	for _, m := range [...]struct {
-		name string
-		into any
-	}{
-		{"launch_id", &d.LaunchID},
-		{"deployable_type", &d.DeployableType},
-		{"site", &d.Site},
-		{"allocation", &d.Allocation},
-		{"state", &d.State},
-		{"state_time", &d.StateTime},
-		{"health", &d.Health},
-		{"errors", &d.Errors},
-		{"error_time", &d.ErrorTime},
-		{"extravars", &d.ExtraVars},
-		{internalField, &d.Internal},
-		{"seq", &d.Seq},
-	} {
-		if value, ok := members[m.name]; ok {
-			if err := json.Unmarshal(value, m.into); err != nil {
-				return fmt.Errorf("%s: %w", m.name, err)
-			}
+func (d *instanceDoc) read(name string, value []byte) (err error) {
+	switch name {
+	case "launch_id":
+		d.LaunchID, err = text(value)
+	case "deployable_type":
+		d.DeployableType, err = d.shared(value)
+	case "site":
+		d.Site, err = d.shared(value)
+	case "allocation":
+		d.Allocation, err = d.shared(value)
+	case "state":
+		var state string
+		state, err = text(value)
+		n := slices.Index(InstanceStates, InstanceState(state))
+		if n < 0 && err == nil {
+			return fmt.Errorf("unknown state %q", state)
+		}
+		d.State = InstanceStates[max(n, 0)]
+	case "state_time":
+		err = d.StateTime.UnmarshalJSON(value)
+	case "health":
+		var health string
+		health, err = d.shared(value)
+		d.Health = Health(health)
+	case "errors":
+		if string(value) != "[]" {
+			err = json.Unmarshal(value, &d.Errors)
+		}
+	case "error_time":
+		if string(value) != "null" {
+			err = json.Unmarshal(value, &d.ErrorTime)
+		}
+	case "extravars":
+		if string(value) != "{}" && string(value) != "null" {
+			d.ExtraVars = slices.Clone(value)
+		}
+	case "seq":
+		d.Seq, err = strconv.ParseUint(string(value), 10, 64)
+	case internalField:
+		var own instanceInternal
+		err = json.Unmarshal(value, &own)
+		d.Attempt = own.Attempt
+		if own.RunningTime != nil {
+			d.RunningTime = *own.RunningTime
+		}
+	default:
+		if !ownFields[name] {
+			d.Fields = append(d.Fields, Field{Name: d.word(name), Value: slices.Clone(value)})
 		}
 	}
-	return nil
+	return err
+}
+
+func (d *instanceDoc) shared(value []byte) (string, error) {
+	s, err := text(value)
+	return d.word(s), err
 }
 
 func decodeInstance(domain DomainID, id string, data []byte, word func(string) string) (*Instance, error) {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, err
-	}
-	var d instanceDoc
-	if err := d.read(all); err != nil {
-		return nil, err
-	}
-	state := slices.Index(InstanceStates, d.State)
-	if state < 0 {
-		return nil, fmt.Errorf("unknown state %q", d.State)
-	}
-	i := &Instance{
+	d := &instanceDoc{word: word, Instance: Instance{
 		ID: strings.Clone(id), Domain: DomainID{Owner: word(domain.Owner), Name: word(domain.Name)},
-		LaunchID: d.LaunchID, DeployableType: word(d.DeployableType), Site: word(d.Site), Allocation: word(d.Allocation),
-		State: InstanceStates[state], StateTime: d.StateTime, Attempt: d.Internal.Attempt,
-		Health: Health(word(string(d.Health))), ErrorTime: d.ErrorTime, Seq: d.Seq,
-	}
-	if len(d.Errors) > 0 {
-		i.Errors = d.Errors
-	}
-	if string(d.ExtraVars) != "{}" {
-		i.ExtraVars = present(d.ExtraVars)
-	}
-	if d.Internal.RunningTime != nil {
-		i.RunningTime = *d.Internal.RunningTime
-	}
-	fields := make(map[string]json.RawMessage, len(all))
-	for name, value := range all {
-		if !ownFields[name] {
-			fields[name] = value
+	}}
+	err := members(data, func(name, value []byte) error {
+		if err := d.read(fieldName(name), value); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	i.Fields = i.withFields(fields, word)
-	return i, nil
+	if d.State == "" {
+		return nil, errors.New("it has no state")
+	}
+	byName := func(a, b Field) int { return strings.Compare(a.Name, b.Name) }
+	if !slices.IsSortedFunc(d.Fields, byName) {
+		slices.SortStableFunc(d.Fields, byName)
+	}
+	i := d.Instance
+	return &i, nil
 }

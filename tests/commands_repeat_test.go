@@ -240,7 +240,7 @@ func TestCommands_Micro(t *testing.T) {
 // TestCommands_Status has what status says.
 func TestCommands_Status(t *testing.T) {
 	t.Parallel()
-	e := newEpum(t, named("only"))
+	e := newEpum(t, named("only"), shortLease)
 	p := e.provisioner()
 	e.ok("al", "add_domain_definition", `{"definition_id":"d","definition":{}}`)
 	e.ok("al", "add_domain", `{"domain_id":"web","definition_id":"d","config":{"engine_conf":{"preserve_n":2}}}`)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -43,18 +42,17 @@ func startServer(t testing.TB) *jetstream.Server {
 
 // logger says what the service logs only where EPUM_TEST_LOG is set.
 func logger() *slog.Logger {
-	var out io.Writer = io.Discard
-	if os.Getenv("EPUM_TEST_LOG") != "" {
-		out = os.Stderr
+	if os.Getenv("EPUM_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // config is a process of the service whose passes are driven by the test.
 func config(t testing.TB, url string) service.Config {
 	t.Helper()
 	cfg, err := service.LoadConfig("", map[string]string{
-		"nats.url": url, "external_decide": "true", "provisioner": "nats", "lease_ttl": "1s", "default_user": "nobody",
+		"nats.url": url, "external_decide": "true", "provisioner": "nats", "default_user": "nobody",
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +68,7 @@ type epum struct {
 	nc        *nats.Conn
 	js        natsjs.JetStream
 	processes []*service.Service // in the order of their start
+	lease     time.Duration      // of the cell; 0: no process has said
 }
 
 // newEpum starts a server and one process on it.
@@ -98,9 +97,13 @@ func connect(t testing.TB, url string) *epum {
 func (e *epum) process(change ...func(*service.Config)) *service.Service {
 	e.t.Helper()
 	cfg := config(e.t, e.url)
+	if e.lease != 0 {
+		cfg.LeaseTTL = e.lease // all processes of a cell have the same
+	}
 	for _, c := range change {
 		c(&cfg)
 	}
+	e.lease = cfg.LeaseTTL
 	s, err := service.Start(e.ctx(), cfg)
 	if err != nil {
 		e.t.Fatal(err)
@@ -277,6 +280,10 @@ func (e *epum) leader() natsapi.LeaderStatus {
 func named(process string) func(*service.Config) {
 	return func(c *service.Config) { c.Process = process }
 }
+
+// shortLease is for tests in which a leader loses its lease. Elsewhere a longer
+// one keeps a busy machine from costing the leader its own.
+func shortLease(c *service.Config) { c.LeaseTTL = time.Second }
 
 // eventDriven lets passes and re-sends start by themselves.
 func eventDriven(c *service.Config) { c.ExternalDecide = false }

@@ -69,7 +69,7 @@ func TestEngines_ManyHang(t *testing.T) {
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
 	m := &mock{decide: func(*engines.View) (engines.Decision, error) { <-release; return engines.Decision{}, errMock }}
-	e := newEpum(t, withEngines(m.as("hangs", "")))
+	e := newEpum(t, shortLease, withEngines(m.as("hangs", "")))
 	e.do("al", commands.AddDefinition{DefinitionID: "d", Definition: ofEngine("hangs")}, commands.AddDefinition{DefinitionID: "f"})
 	for n := range hanging {
 		e.do("al", commands.AddDomain{DomainID: fmt.Sprint(n), DefinitionID: "d"})

@@ -38,7 +38,7 @@ func TestLeader_HandOver(t *testing.T) {
 // several lives of a lease.
 func TestLeader_Alone(t *testing.T) {
 	t.Parallel()
-	e := newEpum(t, named("a"), eventDriven)
+	e := newEpum(t, named("a"), eventDriven, shortLease)
 	e.leader()
 	e.process(named("b"), eventDriven)
 	e.process(named("c"), eventDriven)
@@ -95,7 +95,7 @@ func always(n int) *mock {
 func TestLeader_Fence(t *testing.T) {
 	t.Parallel()
 	h := newHeld(3)
-	e := newEpum(t, withEngines(h.as("held", "")))
+	e := newEpum(t, shortLease, withEngines(h.as("held", "")))
 	p := e.provisioner()
 	e.do("al", commands.AddDefinition{DefinitionID: "d", Definition: ofEngine("held")},
 		commands.AddDomain{DomainID: "web", DefinitionID: "d"})
@@ -134,7 +134,7 @@ func TestLeader_ReplacedInPass(t *testing.T) {
 	t.Parallel()
 	const wanted = 5
 	h := newHeld(wanted)
-	e := newEpum(t, named("a"), withEngines(h.as("held", "")))
+	e := newEpum(t, named("a"), shortLease, withEngines(h.as("held", "")))
 	p := e.provisioner()
 	e.leader()
 	e.process(named("b"), withEngines(always(wanted).as("held", "")))
@@ -180,7 +180,7 @@ func TestLeader_ReplacedInPass(t *testing.T) {
 func TestLeader_ReplacedOften(t *testing.T) {
 	t.Parallel()
 	const domains, wanted = 10, 8
-	e := newEpum(t, named("a"), eventDriven)
+	e := newEpum(t, named("a"), eventDriven, shortLease)
 	e.process(named("b"), eventDriven)
 	e.do("al", commands.AddDefinition{DefinitionID: "d"})
 	for n := range domains {

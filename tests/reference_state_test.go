@@ -201,7 +201,7 @@ func (e *epum) writer(process string) (*projections.Replica, *jetstream.Log) {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(nc.Close)
-	cell, err := jetstream.Open(e.ctx(), nc, jetstream.Config{Process: process, LeaseTTL: time.Second, Logger: logger()})
+	cell, err := jetstream.Open(e.ctx(), nc, jetstream.Config{Process: process, LeaseTTL: e.lease, Logger: logger()})
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -184,7 +184,7 @@ func testReconfigureNPreserving(t *testing.T) {
 }
 
 func testDeciderLeaderDisable(t *testing.T) {
-	e := newEpum(t)
+	e := newEpum(t, shortLease)
 	p := e.provisioner()
 	e.do("opwner1", commands.AddDefinition{DefinitionID: "def123", Definition: ofEngine(simplestEngine)},
 		commands.AddDomain{DomainID: "testing123", DefinitionID: "def123", Config: preserve(2)})
