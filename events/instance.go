@@ -63,18 +63,20 @@ type Field struct {
 // Instance that it has handed out: each event makes a new one, so a pointer may
 // be read without a lock.
 type Instance struct {
+	// First what a decision looks at: in a pass over very many instances, one
+	// read of memory each.
+	State          InstanceState
+	Health         Health
 	ID             string
+	Site           string
+	Attempt        int       // see LaunchRequested.Attempt
+	StateTime      time.Time // of the event that set State
+	RunningTime    time.Time // when it was first reported RUNNING; zero: it never ran
 	Domain         DomainID
 	LaunchID       string
 	DeployableType string
-	Site           string
 	Allocation     string
 	ExtraVars      json.RawMessage // nil: none
-	State          InstanceState
-	StateTime      time.Time // of the event that set State
-	RunningTime    time.Time // when it was first reported RUNNING; zero: it never ran
-	Attempt        int       // see LaunchRequested.Attempt
-	Health         Health
 	Errors         []json.RawMessage
 	ErrorTime      *time.Time // nil: no error yet
 	Fields         []Field    // reported fields, sorted by name

@@ -29,7 +29,8 @@ type look struct {
 	view        engines.View
 }
 
-func (t *Term) look(id events.DomainID, l *look) {
+// look fills in what there is to see of a domain, at a time of the leader.
+func (t *Term) look(id events.DomainID, now time.Time, l *look) {
 	l.instances = l.instances[:0]
 	var folded time.Time
 	t.Replica.View(func(s *events.State) {
@@ -51,7 +52,10 @@ func (t *Term) look(id events.DomainID, l *look) {
 		l.view.Memory = l.decision.Memory
 	}
 	l.view.Domain, l.view.Instances, l.view.MaxActions = id, l.instances, mostActions
-	l.view.Now = t.now(folded)
+	l.view.Now = now
+	if now.Before(folded) {
+		l.view.Now = folded
+	}
 	l.view.Seed = seed(id, l.view.Seq)
 }
 

@@ -2,7 +2,7 @@ package passes
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -15,13 +15,17 @@ type evaluation struct {
 	ids   []events.DomainID
 	units chan outcome
 	done  chan struct{}
-
-	mu      sync.Mutex
-	at      int       // index of the domain that is being evaluated
-	began   time.Time // when that began
-	running *runner   // its engine; nil: none is called
-	left    bool      // the pass has gone on without this goroutine
+	// at is the index of the domain whose engine is being called, or one of the
+	// values below. It changes hands by compare-and-swap: whoever finds another
+	// value there than its own has lost the domain to the other side.
+	at atomic.Int64
 }
+
+// Values of evaluation.at that are no index.
+const (
+	between = -1 // no engine is being called
+	left    = -2 // the pass has gone on without this goroutine
+)
 
 // outcome is what came of one domain, where anything did.
 type outcome struct {
@@ -32,7 +36,9 @@ type outcome struct {
 
 func newEvaluation(t *Term, ids []events.DomainID) *evaluation {
 	// The buffer lets evaluation go on while a batch is being committed.
-	return &evaluation{term: t, ids: ids, units: make(chan outcome, 256), done: make(chan struct{}), began: t.Clock()}
+	e := &evaluation{term: t, ids: ids, units: make(chan outcome, 256), done: make(chan struct{})}
+	e.at.Store(between)
+	return e
 }
 
 // run evaluates one domain after the other. Only one evaluation of a term runs
@@ -41,8 +47,9 @@ func newEvaluation(t *Term, ids []events.DomainID) *evaluation {
 func (e *evaluation) run() {
 	defer close(e.done)
 	var l look
+	now := e.term.now(time.Time{})
 	for n, id := range e.ids {
-		e.term.look(id, &l)
+		e.term.look(id, now, &l)
 		if l.domain == nil {
 			delete(e.term.engines, id)
 			continue
@@ -51,14 +58,22 @@ func (e *evaluation) run() {
 			return // the projector ends the term
 		}
 		r := e.term.runner(id, l.domain)
-		if !e.enter(n, r) {
+		if !r.busy.CompareAndSwap(false, true) {
 			e.units <- outcome{id: id, err: errBusy}
 			continue
 		}
-		unit, err := e.term.evaluate(id, &l, r)
-		if !e.leave(r) {
+		if !e.at.CompareAndSwap(between, int64(n)) {
+			r.busy.Store(false)
 			return
 		}
+		unit, err := e.term.evaluate(id, &l, r)
+		if !e.at.CompareAndSwap(int64(n), between) {
+			// Its memory of a decide that nobody waited for is worth nothing.
+			r.engine = nil
+			r.busy.Store(false)
+			return
+		}
+		r.busy.Store(false)
 		if unit != nil || err != nil {
 			e.units <- outcome{id: id, unit: unit, err: err}
 		}
@@ -75,36 +90,13 @@ func (t *Term) runner(id events.DomainID, d *events.Domain) *runner {
 	return r
 }
 
-func (e *evaluation) enter(n int, r *runner) bool {
-	if !r.busy.CompareAndSwap(false, true) {
-		return false
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.at, e.began, e.running = n, e.term.Clock(), r
-	return true
-}
-
-// leave notes that the engine has returned; false where the pass has gone on
-// without it, so that what it decided is void.
-func (e *evaluation) leave(r *runner) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.left {
-		// Its memory of the decide that nobody waited for is worth nothing.
-		r.engine = nil
-	}
-	r.busy.Store(false)
-	e.running = nil
-	return !e.left
-}
-
 // collect commits what the evaluation gives until it is through, or an engine
 // has taken too long: then that one is left behind. It gives how many domains
 // are dealt with.
 func (e *evaluation) collect(ctx context.Context, p *packer) (int, error) {
 	watch := time.NewTicker(e.term.DecideTimeout / 4)
 	defer watch.Stop()
+	seen, since := int64(between), time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -116,10 +108,12 @@ func (e *evaluation) collect(ctx context.Context, p *packer) (int, error) {
 				return 0, err
 			}
 		case <-watch.C:
-			if n, late := e.late(); late {
-				p.failed(e.ids[n], errTooSlow)
-				e.term.passTime.Store(e.term.Clock().UnixNano()) // the pass gets on
-				return n + 1, e.drain(ctx, p)
+			at, now := e.at.Load(), e.term.Clock()
+			if at != seen {
+				seen, since = at, now
+			} else if at >= 0 && now.Sub(since) >= e.term.DecideTimeout && e.at.CompareAndSwap(at, left) {
+				p.failed(e.ids[at], errTooSlow)
+				return int(at) + 1, e.drain(ctx, p)
 			}
 		case <-e.done:
 			return len(e.ids), e.drain(ctx, p)
@@ -141,23 +135,9 @@ func (e *evaluation) drain(ctx context.Context, p *packer) error {
 	}
 }
 
-// late reports whether the engine that is being called has taken too long, and
-// if so leaves it behind.
-func (e *evaluation) late() (int, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.running == nil || e.term.Clock().Sub(e.began) < e.term.DecideTimeout {
-		return 0, false
-	}
-	e.left = true
-	return e.at, true
-}
-
 // abandon makes the evaluation end, however it is just now.
 func (e *evaluation) abandon() {
-	e.mu.Lock()
-	e.left = true
-	e.mu.Unlock()
+	e.at.Store(left)
 	go func() {
 		for {
 			select {
