@@ -171,6 +171,7 @@ func (s *State) changeInstance(domain DomainID, id string, ev Event, env Envelop
 		i.Fields = i.withFields(ev.Fields, s.word)
 	case TerminateRequested:
 		i.enter(Terminating, env)
+		i.Unwanted = true
 	case HealthChanged:
 		i.Health = Health(s.word(string(ev.Health)))
 		if ev.Errors != nil {

@@ -112,7 +112,7 @@ func TestApply_EachType(t *testing.T) {
 		{
 			"terminate requested", dom.InstanceKey("i"),
 			events.TerminateRequested{},
-			instanceHead + `700-TERMINATING","state_time":"2026-01-02T00:00:06Z","health":"UNKNOWN",` + instanceTail + `"seq":6}`,
+			instanceHead + `700-TERMINATING","state_time":"2026-01-02T00:00:06Z","health":"UNKNOWN",` + instanceTail + `"epum":{"unwanted":true},"seq":6}`,
 		},
 		{
 			"health changed", dom.InstanceKey("i"),

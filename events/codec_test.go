@@ -52,7 +52,7 @@ func samples() []events.Event {
 		events.HealthChanged{Health: events.HealthOK},
 		events.Reaped{},
 		events.DecisionMade{
-			DomainSeq: 1, ConfigSeq: 2, RefusedSeq: 3, InputSeq: 4, Now: at, Seed: 5, Saw: raw(`{"target":2}`), Launches: []string{"i1"},
+			DomainSeq: 1, ConfigSeq: 2, RefusedSeq: 3, InputSeq: 4, Engine: "simplest", Now: at, Seed: 5, Saw: raw(`{"target":2}`), Launches: []string{"i1"},
 			Terminations: []string{"i2"}, Reason: "because", EngineState: events.EnginePending, Memory: raw(`{"m":1}`),
 		},
 		events.DecisionMade{DomainSeq: 1, ConfigSeq: 2, InputSeq: 4, Now: at, Reason: "because", EngineState: events.EngineStable},

@@ -107,6 +107,7 @@ type (
 		ConfigSeq    uint64          `json:"config_seq"`            // sequence of the config that was decided with
 		RefusedSeq   uint64          `json:"refused_seq,omitempty"` // sequence of a config that the engine refused
 		InputSeq     uint64          `json:"input_seq"`             // the log sequence that the view showed
+		Engine       string          `json:"engine,omitempty"`      // the engine that decided; "": none, the domain drains
 		Now          time.Time       `json:"now"`
 		Seed         uint32          `json:"seed"`
 		Saw          json.RawMessage `json:"saw,omitempty"` // JSON object: counts, target, metric values

@@ -72,6 +72,7 @@ type Instance struct {
 	Attempt        int       // see LaunchRequested.Attempt
 	StateTime      time.Time // of the event that set State
 	RunningTime    time.Time // when it was first reported RUNNING; zero: it never ran
+	Unwanted       bool      // the leader asked for its termination
 	Domain         DomainID
 	LaunchID       string
 	DeployableType string
@@ -93,6 +94,12 @@ func (i *Instance) Unhealthy() bool {
 		return false
 	}
 	return i.Health == HealthMonitorError || i.Health == HealthProcessError || i.Health == HealthMissing
+}
+
+// FailedToRun reports whether the instance is gone without ever having run, and
+// without anybody having asked for that.
+func (i *Instance) FailedToRun() bool {
+	return i.State.Terminal() && i.RunningTime.IsZero() && !i.Unwanted
 }
 
 // Valid reports whether the instance counts towards its domain's size: it is

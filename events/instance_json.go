@@ -15,6 +15,7 @@ import (
 type instanceInternal struct {
 	Attempt     int        `json:"attempt,omitempty"`
 	RunningTime *time.Time `json:"running_time,omitempty"`
+	Unwanted    bool       `json:"unwanted,omitempty"`
 }
 
 // AppendJSON implements Document: the shown form and, where there is any, what
@@ -68,8 +69,8 @@ func (i *Instance) appendJSON(b []byte, internal bool) []byte {
 		b = append(b, ':')
 		b = append(b, f.Value...)
 	}
-	if internal && (i.Attempt > 0 || !i.RunningTime.IsZero()) {
-		own := instanceInternal{Attempt: i.Attempt}
+	if internal && (i.Attempt > 0 || !i.RunningTime.IsZero() || i.Unwanted) {
+		own := instanceInternal{Attempt: i.Attempt, Unwanted: i.Unwanted}
 		if !i.RunningTime.IsZero() {
 			own.RunningTime = &i.RunningTime
 		}
@@ -152,7 +153,7 @@ func (d *instanceDoc) read(name string, value []byte) (err error) {
 	case internalField:
 		var own instanceInternal
 		err = json.Unmarshal(value, &own)
-		d.Attempt = own.Attempt
+		d.Attempt, d.Unwanted = own.Attempt, own.Unwanted
 		if own.RunningTime != nil {
 			d.RunningTime = *own.RunningTime
 		}

@@ -101,13 +101,14 @@ func (r *Replica) start(ctx context.Context) error {
 	if errors.Is(err, ErrNoQuorum) {
 		return err // it may be of use yet
 	}
+	var rejected Checkpoint
 	if err != nil {
 		r.log.Info("no usable state bucket: reading the whole log", "reason", err.Error(), "seq", end.Seq)
-		state, checkpoint = events.NewState(), Checkpoint{}
+		state, checkpoint, rejected = events.NewState(), Checkpoint{}, checkpoint
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state, r.created, r.lastID = state, end.Created, checkpoint.EventID
+	r.state, r.created, r.lastID, r.rejected = state, end.Created, checkpoint.EventID, rejected
 	r.repeats, r.primeAt, r.primed = newRepeats(), state.Seq, state.Seq == 0
 	for f := range r.feeds {
 		f.breakOff()

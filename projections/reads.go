@@ -154,9 +154,10 @@ func (r *Reader) fromBucket(ctx context.Context, keys []events.Key) (state *even
 		return nil, AsOf{}, false
 	}
 	r.replica.mu.RLock()
-	created := r.replica.created
+	created, rejected := r.replica.created, r.replica.rejected
 	r.replica.mu.RUnlock()
-	usable = c.FoldVersion == events.FoldVersion && c.To == 0 && c.Created.Equal(created)
+	usable = c.FoldVersion == events.FoldVersion && c.To == 0 && c.Created.Equal(created) &&
+		(c.Seq != rejected.Seq || c.EventID != rejected.EventID)
 	return state, AsOf{Seq: c.Seq, Time: c.Time}, usable
 }
 

@@ -24,14 +24,17 @@ type Replica struct {
 
 	mu      sync.RWMutex
 	state   *events.State
-	created time.Time        // the stream's creation time; zero: not started
-	lastID  string           // ce-id of the event at state.Seq; "": not known
-	repeats repeats          // command ids of the last two minutes
-	primeAt uint64           // the event that ends the reading back of command ids
-	primed  bool             // it was read
-	heard   uint64           // events received, to tell a slow tail from a dead one
-	feeds   map[*Feed]bool   // who wants to hear of changes
-	waiters map[*waiter]bool // who waits for a sequence
+	created time.Time // the stream's creation time; zero: not started
+	lastID  string    // ce-id of the event at state.Seq; "": not known
+	repeats repeats   // command ids of the last two minutes
+	primeAt uint64    // the event that ends the reading back of command ids
+	primed  bool      // it was read
+	heard   uint64    // events received, to tell a slow tail from a dead one
+	// rejected is the bucket's checkpoint where it was found to be of no use:
+	// until a projector has written another, nobody may read the bucket.
+	rejected Checkpoint
+	feeds    map[*Feed]bool   // who wants to hear of changes
+	waiters  map[*waiter]bool // who waits for a sequence
 
 	barrier barrier
 	retail  chan struct{} // asks for the tail to be opened anew

@@ -123,8 +123,9 @@ func ServeLeader(
 	}
 	return func() {
 		cancel()
-		// They fail only where the connection is closed, and the subscriptions with it.
-		_, _ = passes.Unsubscribe(), orphans.Unsubscribe()
+		// What has come already is answered: the term is over. They fail only where
+		// the connection is closed, and the subscriptions with it.
+		_, _ = passes.Drain(), orphans.Unsubscribe()
 	}, nil
 }
 
@@ -136,6 +137,9 @@ func servePass(ctx context.Context, nc *nats.Conn, msg *nats.Msg, run func(conte
 		return commands.ErrBadRequest.With("the request is not valid JSON")
 	}
 	result, err := run(ctx, request.Pass)
+	if errors.Is(err, context.Canceled) {
+		return events.ErrDeposed // the term has ended
+	}
 	if err != nil {
 		return err
 	}

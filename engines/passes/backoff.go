@@ -75,7 +75,7 @@ func backOff(instances []*events.Instance, site string) (until time.Time, attemp
 		}
 	}
 	for _, i := range instances {
-		if i.Site != site || i.State < events.Failed || !i.RunningTime.IsZero() || !i.StateTime.After(ran) {
+		if i.Site != site || !i.FailedToRun() || !i.StateTime.After(ran) {
 			continue
 		}
 		attempt = max(attempt, i.Attempt+1)

@@ -30,6 +30,8 @@ func TestBackOff(t *testing.T) {
 	rejected.State = events.Rejected
 	terminated := failedLaunch("a", 10, 0)
 	terminated.State = events.Terminated
+	unwanted := failedLaunch("a", 10, 0)
+	unwanted.Unwanted = true
 	ranAndFailed := ran("a", 10, events.Failed)
 	ranAndFailed.StateTime = at(20)
 	tests := []struct {
@@ -42,7 +44,8 @@ func TestBackOff(t *testing.T) {
 		{"none failed", []*events.Instance{ran("a", 10, events.Running), {Site: "a", State: events.Pending, Attempt: 3, StateTime: at(1)}}, time.Time{}, 0},
 		{"the first failed", []*events.Instance{failedLaunch("a", 10, 0)}, at(11), 1},
 		{"rejected", []*events.Instance{rejected}, at(11), 1},
-		{"terminated on request", []*events.Instance{terminated}, time.Time{}, 0},
+		{"terminated, though nobody asked for it", []*events.Instance{terminated}, at(11), 1},
+		{"failed after a request to terminate", []*events.Instance{unwanted}, time.Time{}, 0},
 		{"at another site", []*events.Instance{failedLaunch("b", 10, 0)}, time.Time{}, 0},
 		{"the latest failure counts", []*events.Instance{failedLaunch("a", 30, 0), failedLaunch("a", 10, 0)}, at(31), 1},
 		{"the highest attempt counts", []*events.Instance{failedLaunch("a", 10, 2), failedLaunch("a", 30, 0)}, at(34), 3},

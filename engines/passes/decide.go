@@ -151,7 +151,7 @@ func (t *Term) evaluate(id events.DomainID, l *look, r *runner) (*unit, error) {
 // nothing to record.
 func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision) *unit {
 	made := events.DecisionMade{
-		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, InputSeq: l.view.Seq,
+		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, Engine: r.kind, InputSeq: l.view.Seq,
 		Now: l.view.Now, Seed: l.view.Seed, Reason: d.Reason, EngineState: d.State, Memory: d.Memory,
 	}
 	if r.refusedSeq != 0 {

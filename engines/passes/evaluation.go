@@ -113,6 +113,7 @@ func (e *evaluation) collect(ctx context.Context, p *packer) (int, error) {
 				seen, since = at, now
 			} else if at >= 0 && now.Sub(since) >= e.term.DecideTimeout && e.at.CompareAndSwap(at, left) {
 				p.failed(e.ids[at], errTooSlow)
+				e.term.passTime.Store(now.UnixNano()) // the pass gets on, however many engines hang
 				return int(at) + 1, e.drain(ctx, p)
 			}
 		case <-e.done:

@@ -27,13 +27,12 @@ type runner struct {
 // decide gives the domain's engine its config, where that changed, and the
 // view. A panic is an error.
 func (r *runner) decide(registry *engines.Registry, l *look) (d engines.Decision, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("passes: engine panicked: %v\n%s", p, debug.Stack())
-		}
-	}()
-	if err := r.configure(registry, l.domain, l.view.Memory); err != nil {
+	defer recovered(&err)
+	if err := r.configure(registry, l); err != nil {
 		return engines.Decision{}, err
+	}
+	if l.decision == nil || l.decision.Engine != r.kind {
+		l.view.Memory = nil // none, or of another engine
 	}
 	d, err = r.engine.Decide(&l.view)
 	if err != nil {
@@ -42,40 +41,51 @@ func (r *runner) decide(registry *engines.Registry, l *look) (d engines.Decision
 	return d, check(&d, l)
 }
 
-// configure makes the engine, or tells it of a new config. A config that it
-// refuses leaves it with the old one and is not offered again.
-func (r *runner) configure(registry *engines.Registry, d *events.Domain, memory json.RawMessage) error {
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("passes: engine panicked: %v\n%s", p, debug.Stack())
+	}
+}
+
+// configure makes the engine, or tells it of a new config. A config that is
+// refused leaves the domain with the engine that it had, and is not offered again.
+func (r *runner) configure(registry *engines.Registry, l *look) error {
+	d := l.domain
 	if r.engine != nil && (r.configSeq == d.ConfigSeq || r.refusedSeq == d.ConfigSeq) {
 		return nil
 	}
-	kind, err := registry.Kind(d.Config)
-	if err != nil {
-		return err
-	}
-	if r.engine == nil || r.kind != kind.Name {
-		engine, err := kind.New(d.Config.EngineConf, memory)
-		if err != nil {
-			return fmt.Errorf("initialize: %w", err)
-		}
-		r.engine, r.kind, r.configSeq, r.refusedSeq = engine, kind.Name, d.ConfigSeq, 0
-		return nil
-	}
-	if r.takes(d.Config.EngineConf) {
+	err := r.take(registry, l)
+	switch {
+	case err == nil:
 		r.configSeq, r.refusedSeq = d.ConfigSeq, 0
-	} else {
-		r.refusedSeq = d.ConfigSeq
+	case r.engine == nil:
+		return fmt.Errorf("initialize: %w", err)
+	default:
+		r.refusedSeq = d.ConfigSeq // which goes on record
 	}
 	return nil
 }
 
-// takes reports whether the engine takes a new config; a panic is a refusal.
-func (r *runner) takes(conf json.RawMessage) (ok bool) {
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
-	return r.engine.Reconfigure(conf) == nil
+// take makes the engine of the domain's config, or tells the one there is of it.
+func (r *runner) take(registry *engines.Registry, l *look) (err error) {
+	defer recovered(&err)
+	conf := l.domain.Config
+	kind, err := registry.Kind(conf)
+	if err != nil {
+		return err
+	}
+	if r.engine != nil && r.kind == kind.Name {
+		return r.engine.Reconfigure(conf.EngineConf)
+	}
+	memory := l.view.Memory
+	if l.decision == nil || l.decision.Engine != kind.Name {
+		memory = nil
+	}
+	engine, err := kind.New(conf.EngineConf, memory)
+	if err == nil {
+		r.engine, r.kind = engine, kind.Name
+	}
+	return err
 }
 
 // check refuses a decision that breaks the engine API and takes out of it what
