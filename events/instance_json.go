@@ -122,6 +122,25 @@ func (d *instanceDoc) read(name string, value []byte) (err error) {
 		d.Site, err = d.shared(value)
 	case "allocation":
 		d.Allocation, err = d.shared(value)
+	case "extravars":
+		if string(value) != "{}" && string(value) != "null" {
+			d.ExtraVars = slices.Clone(value)
+		}
+	case "seq":
+		d.Seq, err = strconv.ParseUint(string(value), 10, 64)
+	default:
+		if !ownFields[name] {
+			d.Fields = append(d.Fields, Field{Name: d.word(name), Value: slices.Clone(value)})
+			return nil
+		}
+		return d.readCondition(name, value)
+	}
+	return err
+}
+
+// readCondition reads what changes over an instance's life.
+func (d *instanceDoc) readCondition(name string, value []byte) (err error) {
+	switch name {
 	case "state":
 		var state string
 		state, err = text(value)
@@ -144,22 +163,12 @@ func (d *instanceDoc) read(name string, value []byte) (err error) {
 		if string(value) != "null" {
 			err = json.Unmarshal(value, &d.ErrorTime)
 		}
-	case "extravars":
-		if string(value) != "{}" && string(value) != "null" {
-			d.ExtraVars = slices.Clone(value)
-		}
-	case "seq":
-		d.Seq, err = strconv.ParseUint(string(value), 10, 64)
 	case internalField:
 		var own instanceInternal
 		err = json.Unmarshal(value, &own)
 		d.Attempt, d.Unwanted = own.Attempt, own.Unwanted
 		if own.RunningTime != nil {
 			d.RunningTime = *own.RunningTime
-		}
-	default:
-		if !ownFields[name] {
-			d.Fields = append(d.Fields, Field{Name: d.word(name), Value: slices.Clone(value)})
 		}
 	}
 	return err

@@ -72,8 +72,11 @@ func addDomains(b *testing.B, nc *nats.Conn, subject string, round, count, inFli
 			return err
 		}
 		var ok struct{ Seq uint64 }
-		if err := json.Unmarshal(reply.Data, &ok); err != nil || ok.Seq == 0 {
-			return fmt.Errorf("refused: %s %v", reply.Data, err)
+		if err := json.Unmarshal(reply.Data, &ok); err != nil {
+			return err
+		}
+		if ok.Seq == 0 {
+			return fmt.Errorf("refused: %s", reply.Data)
 		}
 		return nil
 	})
