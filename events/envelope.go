@@ -41,6 +41,13 @@ type Draft struct {
 	Actor       string
 	CausationID string
 	Epoch       uint64 // 0: not a leader's
+	Body        []byte // Event as Encode gives it; nil: whoever appends it encodes it
+}
+
+// Encode fills in Body.
+func (d *Draft) Encode() (err error) {
+	d.Body, err = Encode(d.Event)
+	return err
 }
 
 // Guard is what a draft expects: that the last event of Key is at Seq (0: that

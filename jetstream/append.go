@@ -83,9 +83,10 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 	if err := checkDraft(d); err != nil {
 		return nil, err
 	}
-	body, err := events.Encode(d.Event)
-	if err != nil {
-		return nil, fmt.Errorf("%w: append %s: %w", ErrRefused, d.Key, err)
+	if d.Body == nil {
+		if err := d.Encode(); err != nil {
+			return nil, fmt.Errorf("%w: append %s: %w", ErrRefused, d.Key, err)
+		}
 	}
 	h := newHeaders(10 + more)
 	h.set(events.HeaderSpecVersion, events.SpecVersion)
@@ -110,10 +111,10 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 	switch {
 	case h.size > maxHeaders:
 		return nil, fmt.Errorf("%w: append %s: %d bytes of headers, at most %d are allowed", ErrRefused, d.Key, h.size, maxHeaders)
-	case h.size+len(body) > maxMessage:
-		return nil, fmt.Errorf("%w: append %s: %d bytes, at most %d are allowed", ErrRefused, d.Key, h.size+len(body), maxMessage)
+	case h.size+len(d.Body) > maxMessage:
+		return nil, fmt.Errorf("%w: append %s: %d bytes, at most %d are allowed", ErrRefused, d.Key, h.size+len(d.Body), maxMessage)
 	}
-	return &nats.Msg{Subject: subject, Header: h.header, Data: body}, nil
+	return &nats.Msg{Subject: subject, Header: h.header, Data: d.Body}, nil
 }
 
 func checkDraft(d events.Draft) error {

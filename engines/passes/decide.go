@@ -150,32 +150,32 @@ func (t *Term) evaluate(id events.DomainID, l *look, r *runner) (*unit, error) {
 // first of them guarded by the domain's subject. It is nil where there is
 // nothing to record.
 func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision) *unit {
-	made := events.DecisionMade{
-		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, Engine: r.kind, InputSeq: l.view.Seq,
-		Now: l.view.Now, Seed: l.view.Seed, Reason: d.Reason, EngineState: d.State, Memory: d.Memory,
-	}
+	reason := d.Reason
 	if r.refusedSeq != 0 {
-		made.Reason += "; the engine refused the latest config and goes on with the one before"
+		reason += "; the engine refused the latest config and goes on with the one before"
 	}
-	u := &unit{domain: id}
 	launches, held := holdBack(l, d.Launches)
 	if held.count > 0 {
-		made.Reason += held.reason()
-		u.wake = held.until
+		reason += held.reason()
 	}
-	if room := mostActions - len(d.Terminations); len(launches) > room {
-		launches, u.again = launches[:max(room, 0)], true
+	if len(launches)+len(d.Terminations) == 0 && held.until.IsZero() && !news(l.decision, r.refusedSeq, reason, &d) {
+		return nil
 	}
+	u := &unit{domain: id, wake: held.until}
 	if len(d.Terminations) > mostActions {
 		d.Terminations, u.again = d.Terminations[:mostActions], true
 	}
+	if room := mostActions - len(d.Terminations); len(launches) > room {
+		launches, u.again = launches[:room], true
+	}
 	// An engine sizes itself to the limit: one that used all of it has more to do.
 	u.again = u.again || len(launches)+len(d.Terminations) == mostActions
-	if len(launches)+len(d.Terminations) == 0 && !news(l.decision, &made) {
-		if u.wake.IsZero() {
-			return nil
-		}
-		return u
+	if len(launches)+len(d.Terminations) == 0 && !news(l.decision, r.refusedSeq, reason, &d) {
+		return u // to wake
+	}
+	made := events.DecisionMade{
+		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, Engine: r.kind, InputSeq: l.view.Seq,
+		Now: l.view.Now, Seed: l.view.Seed, Reason: reason, EngineState: d.State, Memory: d.Memory,
 	}
 	record := t.draft(id.DecisionKey(), nil, events.Guard{Key: id.DecisionKey(), Seq: l.decisionSeq}, "")
 	actions := make([]events.Draft, 0, 1+len(launches)+len(d.Terminations))

@@ -74,6 +74,9 @@ func (e *evaluation) run() {
 			return
 		}
 		r.busy.Store(false)
+		if err == nil && unit != nil {
+			err = unit.encode()
+		}
 		if unit != nil || err != nil {
 			e.units <- outcome{id: id, unit: unit, err: err}
 		}

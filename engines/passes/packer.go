@@ -31,6 +31,21 @@ type unit struct {
 	wake       time.Time // decide again then; zero: no need
 }
 
+// encode encodes the unit's events. What cannot be appended is found out here,
+// where it hurts no other domain; and the work is done while a batch is under way.
+func (u *unit) encode() error {
+	const most = 512 << 10 // bytes of one event; a message of the log takes 1 MiB
+	for n := range u.drafts {
+		if err := u.drafts[n].Encode(); err != nil {
+			return err
+		}
+		if size := len(u.drafts[n].Body); size > most {
+			return fmt.Errorf("passes: the event on %s has %d bytes, at most %d are allowed", u.drafts[n].Key, size, most)
+		}
+	}
+	return nil
+}
+
 // packer packs units, many domains a batch, and commits them one batch at a
 // time behind the fence. Guards of its units are sequences that were folded
 // when the unit was made; the server refuses the batch if one has moved.
@@ -84,7 +99,7 @@ func (p *packer) flush(ctx context.Context) error {
 	for refusals := 0; len(queue) > 0; {
 		n, drafts := cut(queue, limit)
 		batch := queue[:n]
-		seq, err := p.term.Log.AppendFenced(ctx, p.term.epoch, p.passDraft(batch), drafts)
+		seq, err := p.append(ctx, batch, drafts)
 		var conflict *events.ConflictError
 		switch {
 		case err == nil:
@@ -110,6 +125,20 @@ func (p *packer) flush(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// append appends one batch. While it is under way, what the batches before it ask
+// provisioners for is sent.
+func (p *packer) append(ctx context.Context, batch []*unit, drafts []events.Draft) (seq uint64, err error) {
+	pass := p.passDraft(batch)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		seq, err = p.term.Log.AppendFenced(ctx, p.term.epoch, pass, drafts)
+	}()
+	p.term.sendRequests()
+	<-done
+	return seq, err
 }
 
 // cut takes whole units from the front, at least one, up to limit drafts.

@@ -5,18 +5,19 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
 // news reports whether a decision that does nothing says something that the
 // last record (nil: none) did not: another reason, apart from its figures,
 // another engine state or other memory (design §6).
-func news(last *events.Decision, made *events.DecisionMade) bool {
+func news(last *events.Decision, refusedSeq uint64, reason string, d *engines.Decision) bool {
 	return last == nil ||
-		last.EngineState != made.EngineState ||
-		last.RefusedSeq != made.RefusedSeq ||
-		!sameMemory(last.Memory, made.Memory) ||
-		!sameReason(last.Reason, made.Reason)
+		last.EngineState != d.State ||
+		last.RefusedSeq != refusedSeq ||
+		!sameMemory(last.Memory, d.Memory) ||
+		!sameReason(last.Reason, reason)
 }
 
 // sameMemory compares what the log has with what the engine gave: the log keeps

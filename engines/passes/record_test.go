@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -18,6 +19,11 @@ func recorded(t *testing.T, made events.DecisionMade) *events.Decision {
 	s := events.NewState()
 	events.Apply(s, events.Envelope{Key: key, Seq: 1, Time: began}, events.Decode(made.Type(), body))
 	return s.Decision(events.DomainID{Owner: "o", Name: "d"})
+}
+
+// isNews is news for the decision that would be recorded as made.
+func isNews(last *events.Decision, made events.DecisionMade) bool {
+	return news(last, made.RefusedSeq, made.Reason, &engines.Decision{State: made.EngineState, Memory: made.Memory})
 }
 
 func TestNews(t *testing.T) {
@@ -40,11 +46,11 @@ func TestNews(t *testing.T) {
 	for _, tt := range tests {
 		made := base
 		tt.change(&made)
-		if got := news(recorded(t, base), &made); got != tt.want {
+		if got := isNews(recorded(t, base), made); got != tt.want {
 			t.Errorf("%s: news %v", tt.name, got)
 		}
 	}
-	if !news(nil, &base) {
+	if !isNews(nil, base) {
 		t.Error("the first record is no news")
 	}
 }
@@ -57,7 +63,7 @@ func TestNews_MemoryAsGiven(t *testing.T) {
 		if memory == "" {
 			made.Memory = nil
 		}
-		if news(recorded(t, made), &made) {
+		if isNews(recorded(t, made), made) {
 			t.Errorf("%q is news each time", memory)
 		}
 	}

@@ -102,6 +102,14 @@ func check(d *engines.Decision, l *look) error {
 	if d.Reason == "" {
 		return errors.New("passes: the engine gave no reason")
 	}
+	for _, launch := range d.Launches {
+		if err := events.CheckName(launch.Site); err != nil {
+			return fmt.Errorf("passes: the engine launches at no site: %w", err)
+		}
+		if extra := map[string]json.RawMessage(nil); launch.ExtraVars != nil && json.Unmarshal(launch.ExtraVars, &extra) != nil {
+			return errors.New("passes: the extravars of the engine's launch are no JSON object")
+		}
+	}
 	if len(d.Terminations) == 0 {
 		return nil
 	}

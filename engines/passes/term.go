@@ -40,10 +40,11 @@ type Term struct {
 	elected time.Time // the election's timestamp in the log
 	began   time.Time // by this process's clock, when the election was known
 
-	engines map[events.DomainID]*runner
-	outbox  *outbox
-	again   map[events.DomainID]bool      // to be decided as soon as the last append is folded
-	wake    map[events.DomainID]time.Time // to be decided then: a back-off ends
+	engines  map[events.DomainID]*runner
+	outbox   *outbox
+	requests *projections.Feed             // the instances that changed, for the outbox
+	again    map[events.DomainID]bool      // to be decided as soon as the last append is folded
+	wake     map[events.DomainID]time.Time // to be decided then: a back-off ends
 
 	runs    chan run
 	orphans chan orphan
@@ -116,8 +117,8 @@ func (t *Term) serve(ctx context.Context, epoch uint64) error {
 	t.appended(epoch)
 	decisions := t.Replica.NewFeed(concernsDecide)
 	defer decisions.Close()
-	requests := t.Replica.NewFeed(func(e events.Envelope) bool { return e.Key.Kind() == events.KindInstance })
-	defer requests.Close()
+	t.requests = t.Replica.NewFeed(func(e events.Envelope) bool { return e.Key.Kind() == events.KindInstance })
+	defer t.requests.Close()
 	if err := t.Replica.WaitFor(ctx, epoch); err != nil {
 		return fmt.Errorf("fold the election: %w", err)
 	}
@@ -139,7 +140,7 @@ func (t *Term) serve(ctx context.Context, epoch uint64) error {
 		}
 		defer end()
 	}
-	err := t.loop(ctx, decisions, requests)
+	err := t.loop(ctx, decisions)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -160,7 +161,7 @@ func concernsDecide(e events.Envelope) bool {
 }
 
 // loop waits for what calls for action and acts, one thing at a time.
-func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) error {
+func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 	decideDue, stopDecide := t.every(t.DecideInterval)
 	defer stopDecide()
 	reapDue, stopReap := t.every(t.ReapInterval)
@@ -171,7 +172,7 @@ func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) 
 		}
 	}
 	for {
-		if err := t.flush(ctx, requests); err != nil {
+		if err := t.flush(ctx); err != nil {
 			return err
 		}
 		var err error
@@ -181,7 +182,7 @@ func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) 
 			return ctx.Err()
 		case <-decisions.Ready():
 			err = t.onChange(ctx, decisions)
-		case <-requests.Ready():
+		case <-t.requests.Ready():
 		case <-timer.C:
 			err = t.onDue(ctx)
 		case <-decideDue:
@@ -189,7 +190,7 @@ func (t *Term) loop(ctx context.Context, decisions, requests *projections.Feed) 
 		case <-reapDue:
 			_, err = t.reap(ctx)
 		case r := <-t.runs:
-			err = t.onRun(ctx, r, requests)
+			err = t.onRun(ctx, r)
 		case o := <-t.orphans:
 			t.outbox.terminateOrphan(o)
 		}
@@ -264,16 +265,21 @@ func (t *Term) onDue(ctx context.Context) error {
 
 // flush sends what the log now asks for, once this term's last append is
 // folded, and, unless the passes are driven from outside, what is due again.
-func (t *Term) flush(ctx context.Context, requests *projections.Feed) error {
+func (t *Term) flush(ctx context.Context) error {
 	if err := t.Replica.WaitFor(ctx, t.lastAppend.Load()); err != nil {
 		return err
 	}
-	t.outbox.note(requests.Take())
-	t.outbox.send(t.Clock(), !t.ExternalDecide)
+	t.sendRequests()
 	return nil
 }
 
-func (t *Term) onRun(ctx context.Context, r run, requests *projections.Feed) error {
+// sendRequests sends what the log, as far as it is folded, asks for.
+func (t *Term) sendRequests() {
+	t.outbox.note(t.requests.Take())
+	t.outbox.send(t.Clock(), !t.ExternalDecide)
+}
+
+func (t *Term) onRun(ctx context.Context, r run) error {
 	began := t.Clock()
 	// Whoever asks expects the pass to see what was acknowledged before.
 	if _, err := t.Replica.Barrier(ctx); err != nil {
@@ -292,7 +298,7 @@ func (t *Term) onRun(ctx context.Context, r run, requests *projections.Feed) err
 		return nil
 	}
 	if err == nil {
-		err = t.flush(ctx, requests)
+		err = t.flush(ctx)
 	}
 	if err == nil && t.ExternalDecide && r.pass == PassDecide {
 		t.outbox.send(t.Clock(), true)
