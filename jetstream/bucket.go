@@ -149,7 +149,7 @@ func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpo
 	seq, err := write{
 		what: "write the state bucket",
 		send: func(ctx context.Context) (pubAck, error) {
-			ack, err := b.pub.sendBatch(ctx, batch)
+			ack, err := b.pub.sendBatch(ctx, len(batch), func(n int) (*nats.Msg, error) { return batch[n], nil })
 			if ack.noResponders {
 				return ack, b.gone(ctx, nil)
 			}

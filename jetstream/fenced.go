@@ -34,17 +34,14 @@ func (l *Log) AppendFenced(ctx context.Context, epoch uint64, pass events.Draft,
 	if err := checkFenced(epoch, pass, drafts); err != nil {
 		return 0, err
 	}
-	batch, err := l.batch(pass, drafts)
-	if err != nil {
-		return 0, err
-	}
+	message := l.messages(pass, drafts)
 	repeatable := false
 	for _, d := range drafts {
 		repeatable = repeatable || d.Guard.Key == d.Key
 	}
 	return write{
 		what:       "append a batch of the leader",
-		send:       func(ctx context.Context) (pubAck, error) { return l.pub.sendBatch(ctx, batch) },
+		send:       func(ctx context.Context) (pubAck, error) { return l.pub.sendBatch(ctx, len(drafts)+1, message) },
 		landed:     func(ctx context.Context) (uint64, bool, error) { return l.findBatch(ctx, epoch, pass, drafts) },
 		conflict:   func(context.Context) error { return &events.ConflictError{} },
 		repeatable: repeatable,
@@ -85,45 +82,49 @@ func checkFenced(epoch uint64, pass events.Draft, drafts []events.Draft) error {
 	return nil
 }
 
-// batch makes the messages of a batch. sendBatch sets the batch's id.
-func (l *Log) batch(pass events.Draft, drafts []events.Draft) ([]*nats.Msg, error) {
+// messages makes the messages of a batch, each when it is asked for first and
+// then the same again.
+func (l *Log) messages(pass events.Draft, drafts []events.Draft) func(n int) (*nats.Msg, error) {
 	now := time.Now().UTC().Format(time.RFC3339Nano)
-	batch := make([]*nats.Msg, 0, len(drafts)+1)
-	first, err := l.message(pass, now, batchHeaders)
-	if err != nil {
-		return nil, err
-	}
-	batch = append(batch, first)
-	for _, d := range drafts {
-		m, err := l.message(d, now, batchHeaders)
-		if err != nil {
-			return nil, err
+	made := make([]*nats.Msg, len(drafts)+1)
+	return func(n int) (m *nats.Msg, err error) {
+		if made[n] != nil {
+			return made[n], nil
 		}
-		batch = append(batch, m)
+		draft := pass
+		if n > 0 {
+			draft = drafts[n-1]
+		}
+		made[n], err = l.message(draft, now, batchHeaders)
+		return made[n], err
 	}
-	return batch, nil
 }
 
 // batchHeaders is how many headers sendBatch adds to a message.
 const batchHeaders = 3
 
-// sendBatch sends messages as one atomic batch, under a new batch id each time.
-// Only the last one asks for an answer: the server makes all its checks there.
-func (p *publisher) sendBatch(ctx context.Context, batch []*nats.Msg) (pubAck, error) {
-	id := uuid.NewString()
-	last := len(batch) - 1
-	for n, m := range batch {
-		m.Header[headerBatchID] = []string{id}
+// sendBatch sends size messages as one atomic batch, under a new batch id each
+// time. Only the last one asks for an answer: the server makes all its checks
+// there. It works on the first while the next are being made. Where one cannot be
+// made the batch is left without its end, and the server forgets it.
+func (p *publisher) sendBatch(ctx context.Context, size int, message func(n int) (*nats.Msg, error)) (pubAck, error) {
+	id := []string{uuid.NewString()}
+	for n := range size {
+		m, err := message(n)
+		if err != nil {
+			return pubAck{}, err
+		}
+		m.Header[headerBatchID] = id
 		m.Header[headerBatchSeq] = []string{strconv.Itoa(n + 1)}
-		if n == last {
-			break
+		if n == size-1 {
+			m.Header[headerBatchCommit] = []string{"1"}
+			return p.send(ctx, m, ackPatience)
 		}
 		if err := p.nc.PublishMsg(m); err != nil {
 			return pubAck{}, err
 		}
 	}
-	batch[last].Header[headerBatchCommit] = []string{"1"}
-	return p.send(ctx, batch[last], ackPatience)
+	return pubAck{}, errors.New("jetstream: an empty batch")
 }
 
 // findBatch tells whether a batch is in the log, by its pass; if not it checks

@@ -49,6 +49,8 @@ const (
 
 func judge(ack pubAck, err error) verdict {
 	switch {
+	case errors.Is(err, ErrRefused): // it could not even be made
+		return verdictRefused
 	case err != nil:
 		return verdictUnknown
 	case ack.noResponders:
