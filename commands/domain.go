@@ -181,6 +181,9 @@ func (c SubscribeDomain) Decide(v View, _ *engines.Registry) (Outcome, error) {
 		return Outcome{}, noDomain(c.DomainID)
 	}
 	same := slices.Contains(v.Domain.Subscribers, events.Subscriber{Name: c.SubscriberName, Op: c.SubscriberOp})
+	if !same && len(v.Domain.Subscribers) >= MaxSubscribers && !v.subscribed(c.SubscriberName) {
+		return Outcome{}, ErrTooLarge.With("domain %q has %d subscribers, at most %d are allowed", c.DomainID, len(v.Domain.Subscribers), MaxSubscribers)
+	}
 	return Outcome{
 		Event:   events.DomainSubscribed{SubscriberName: c.SubscriberName, SubscriberOp: c.SubscriberOp},
 		Changes: !same,
@@ -192,8 +195,15 @@ func (c UnsubscribeDomain) Decide(v View, _ *engines.Registry) (Outcome, error) 
 	if v.Domain == nil || v.Domain.Removed {
 		return Outcome{}, noDomain(c.DomainID)
 	}
-	known := slices.ContainsFunc(v.Domain.Subscribers, func(s events.Subscriber) bool { return s.Name == c.SubscriberName })
-	return Outcome{Event: events.DomainUnsubscribed{SubscriberName: c.SubscriberName}, Changes: known}, nil
+	return Outcome{Event: events.DomainUnsubscribed{SubscriberName: c.SubscriberName}, Changes: v.subscribed(c.SubscriberName)}, nil
+}
+
+// MaxSubscribers is the most that a domain may have: with its config they have to
+// fit one document of the state bucket, 1 MiB.
+const MaxSubscribers = 1000
+
+func (v View) subscribed(name string) bool {
+	return slices.ContainsFunc(v.Domain.Subscribers, func(s events.Subscriber) bool { return s.Name == name })
 }
 
 func domainKey(owner, name string) events.Key {

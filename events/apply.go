@@ -64,7 +64,7 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 		e := s.entry(domain)
 		e.decision = &Decision{Domain: domain, ID: env.ID, Time: env.Time, decisionBody: decisionBody(ev), Seq: env.Seq}
 	case LeaderElected:
-		s.leader = Leader{Process: ev.Process, Epoch: env.Seq, Time: env.Time}
+		s.leader = Leader{Process: ev.Process, Epoch: env.Seq, Time: s.Time}
 	case PassCommitted:
 	case Unknown:
 		s.applyUnknown(env, ev, domain, name)

@@ -70,13 +70,13 @@ func Connect(cfg ConnectConfig) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("jetstream: connect to %s: %w", redacted(cfg.URL), err)
+		return nil, fmt.Errorf("jetstream: connect to %s: %w", Redacted(cfg.URL), err)
 	}
 	return nc, nil
 }
 
-// redacted is a list of URLs without the passwords in it.
-func redacted(urls string) string {
+// Redacted is a list of URLs without the passwords in it.
+func Redacted(urls string) string {
 	list := strings.Split(urls, ",")
 	for n, raw := range list {
 		if u, err := url.Parse(strings.TrimSpace(raw)); err == nil {

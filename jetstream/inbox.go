@@ -22,6 +22,8 @@ const (
 	inboxConsumer = "workers"
 	// inboxAckWait is when the server gives a report to another process.
 	inboxAckWait = 30 * time.Second
+	// inboxPatience bounds the handling of one report; it is then given back.
+	inboxPatience = inboxAckWait / 2
 	// inboxAckPending is how many reports may be out at all processes together.
 	inboxAckPending = 2000
 	// inboxPull is how many reports one process asks for at once.
@@ -38,10 +40,10 @@ const (
 	nakLongest = 30 * time.Second
 )
 
-// ReportHandler handles one report: the instance's id (a plain name), the body,
-// and when and as which message of the inbox it arrived. nil: it is done. An
-// *events.DeadLetterError: no repeat can help. Any other error: it comes again.
-type ReportHandler func(ctx context.Context, nodeID string, body []byte, arrived time.Time, arrivedSeq uint64) error
+// ReportHandler handles one report: the instance's id (a plain name) and the body.
+// nil: it is done. An *events.DeadLetterError: no repeat can help. Any other error:
+// it comes again.
+type ReportHandler func(ctx context.Context, nodeID string, body []byte) error
 
 // Inbox is the work queue of instance_info reports of a cell (design §4).
 type Inbox struct {
@@ -201,7 +203,9 @@ func (w *inboxWork) work(r report) {
 	if r.nodeID == "" {
 		err = &events.DeadLetterError{Reason: "the subject's node id is not the canonical form of a name"}
 	} else {
-		err = w.handle(w.grace, r.nodeID, r.msg.Data(), r.meta.Timestamp.UTC(), r.meta.Sequence.Stream)
+		ctx, cancel := context.WithTimeout(w.grace, inboxPatience)
+		err = w.handle(ctx, r.nodeID, r.msg.Data())
+		cancel()
 	}
 	if dead, ok := errors.AsType[*events.DeadLetterError](err); ok {
 		if err = w.inbox.bury(w.grace, r, dead.Reason); err == nil {

@@ -94,10 +94,7 @@ func TestInbox_Consume(t *testing.T) {
 				publish(t, js, fmt.Sprintf("node.%d", node), fmt.Sprint(n))
 			}
 		}
-		stop := consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte, arrived time.Time, seq uint64) error {
-			if time.Since(arrived) > patience || seq == 0 {
-				t.Errorf("arrived %s as %d", arrived, seq)
-			}
+		stop := consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte) error {
 			got.add(node, body)
 			return nil
 		})
@@ -114,7 +111,7 @@ func TestInbox_Consume(t *testing.T) {
 	})
 	t.Run("dead letter", func(t *testing.T) {
 		publish(t, js, "bad@node", "garbage")
-		stop := consume(t, cell.Inbox(), func(context.Context, string, []byte, time.Time, uint64) error {
+		stop := consume(t, cell.Inbox(), func(context.Context, string, []byte) error {
 			return fmt.Errorf("decode: %w", &events.DeadLetterError{Reason: "no\r\nJSON"})
 		})
 		waitMessages(t, nc, "epum_inbox", 0)
@@ -135,7 +132,7 @@ func TestInbox_Consume(t *testing.T) {
 		if _, err := js.Publish(t.Context(), "epum.node.a=zz.instance_info", []byte(body)); err != nil {
 			t.Fatal(err)
 		}
-		stop := consume(t, cell.Inbox(), func(_ context.Context, node string, _ []byte, _ time.Time, _ uint64) error {
+		stop := consume(t, cell.Inbox(), func(_ context.Context, node string, _ []byte) error {
 			t.Errorf("handled %q", node)
 			return nil
 		})
@@ -149,7 +146,7 @@ func TestInbox_Consume(t *testing.T) {
 	t.Run("again until it is handled", func(t *testing.T) {
 		var got handled
 		publish(t, js, "n1", "x")
-		stop := consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte, _ time.Time, _ uint64) error {
+		stop := consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte) error {
 			if got.add(node, body) < 4 {
 				return events.ErrUnavailable
 			}
@@ -175,7 +172,7 @@ func TestInbox_Consume_stop(t *testing.T) {
 		publish(t, js, "n1", fmt.Sprint(n)) // one instance: one at a time
 	}
 	var once sync.Once
-	stop := consume(t, cell.Inbox(), func(ctx context.Context, node string, body []byte, _ time.Time, _ uint64) error {
+	stop := consume(t, cell.Inbox(), func(ctx context.Context, node string, body []byte) error {
 		once.Do(func() { close(began) })
 		<-finish
 		if ctx.Err() != nil {
@@ -188,7 +185,7 @@ func TestInbox_Consume_stop(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
 	// The other process gets what was not begun, at once.
-	consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte, _ time.Time, _ uint64) error {
+	consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte) error {
 		second.add(node, body)
 		return nil
 	})
@@ -208,7 +205,7 @@ func TestInbox_Consume_overRestart(t *testing.T) {
 	cell := openCell(t, nc, jetstream.Config{})
 	js, _ := natsjs.New(nc)
 	var got handled
-	consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte, _ time.Time, _ uint64) error {
+	consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte) error {
 		got.add(node, body)
 		return nil
 	})

@@ -71,7 +71,9 @@ func (l *Log) tailFrom(ctx context.Context, start projections.TailStart) (uint64
 	m, err := readStored(ctx, l.nc, get{stream: l.stream, Next: l.prefix.AllEvents(), Since: &start.Since})
 	switch {
 	case notFound(err):
-		return from, nil // all is older
+		// All is older by its time. A clock that was set back can make it seem so:
+		// the event before from is what says that nothing is left to be read back.
+		return from - 1, nil
 	case err != nil:
 		return 0, err
 	case m.Seq >= from:
@@ -144,8 +146,9 @@ func parseEpoch(text string) uint64 {
 }
 
 // Keys calls seen with the key of each event in (after, upTo], in order; it reads
-// headers only. It ends early where the log ends before upTo. The error wraps
-// projections.ErrNoQuorum or ErrTailBroken, or is ctx's.
+// headers only. The event at upTo must be there: a replica of the log that does not
+// have it yet is no source. The error wraps projections.ErrNoQuorum or
+// ErrTailBroken, or is ctx's.
 func (l *Log) Keys(ctx context.Context, after, upTo uint64, seen func(events.Key)) error {
 	if after >= upTo {
 		return nil
@@ -157,20 +160,17 @@ func (l *Log) Keys(ctx context.Context, after, upTo uint64, seen func(events.Key
 		return fmt.Errorf("keys of the log: %w", err)
 	}
 	defer f.close()
-	if f.pending == 0 {
-		return nil
-	}
-	for {
-		m, info, err := f.read(ctx)
-		if err != nil {
+	for at := after; at < upTo; {
+		m, info, err := f.readUntilIdle(ctx)
+		switch {
+		case err != nil:
 			return fmt.Errorf("keys of the log: %w", err)
+		case m == nil:
+			return fmt.Errorf("keys of the log: %w: it ends at %d, not at %d", projections.ErrNoQuorum, at, upTo)
 		}
-		if info.seq > upTo {
-			return nil
-		}
-		seen(l.prefix.EventKey(m.Subject))
-		if info.seq == upTo || info.pending == 0 {
-			return nil
+		if at = info.seq; at <= upTo {
+			seen(l.prefix.EventKey(m.Subject))
 		}
 	}
+	return nil
 }

@@ -31,6 +31,7 @@ type Projector struct {
 	bucket  Bucket
 	log     *slog.Logger
 	epoch   uint64 // of the term
+	feed    *Feed  // of all changes
 
 	checkpoint Checkpoint // as this projector wrote it last
 	revision   uint64     // of the checkpoint
@@ -46,10 +47,10 @@ func NewProjector(replica *Replica, source Source, bucket Bucket, log *slog.Logg
 // events.ErrDeposed. Failures of the bucket are retried.
 func (p *Projector) Run(ctx context.Context, epoch uint64) error {
 	p.epoch = epoch
-	feed := p.replica.NewFeed(nil)
-	defer feed.Close()
+	p.feed = p.replica.NewFeed(nil)
+	defer p.feed.Close()
 	for ctx.Err() == nil {
-		err := p.project(ctx, feed)
+		err := p.project(ctx)
 		if errors.Is(err, events.ErrDeposed) {
 			return err
 		}
@@ -62,8 +63,8 @@ func (p *Projector) Run(ctx context.Context, epoch uint64) error {
 }
 
 // project takes the bucket over and follows the feed until something fails.
-func (p *Projector) project(ctx context.Context, feed *Feed) error {
-	if err := p.takeOver(ctx, feed); err != nil {
+func (p *Projector) project(ctx context.Context) error {
+	if err := p.takeOver(ctx); err != nil {
 		return err
 	}
 	idle := time.NewTicker(bucketCheck)
@@ -75,11 +76,11 @@ func (p *Projector) project(ctx context.Context, feed *Feed) error {
 			// process finds a bucket that is up to date.
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLatest)
 			defer cancel()
-			_ = p.flush(last, feed)
+			_ = p.flush(last)
 			return ctx.Err()
-		case <-feed.Ready():
-			p.settle(ctx, feed)
-			if err := p.flush(ctx, feed); err != nil {
+		case <-p.feed.Ready():
+			p.settle(ctx)
+			if err := p.flush(ctx); err != nil {
 				return err
 			}
 		case <-idle.C:
@@ -91,8 +92,8 @@ func (p *Projector) project(ctx context.Context, feed *Feed) error {
 }
 
 // settle waits until a flush is due.
-func (p *Projector) settle(ctx context.Context, feed *Feed) {
-	for began, seq := time.Now(), p.replica.Applied(); feed.Len() < flushDirty && time.Since(began) < flushLatest; {
+func (p *Projector) settle(ctx context.Context) {
+	for began, seq := time.Now(), p.replica.Applied(); p.feed.Len() < flushDirty && time.Since(began) < flushLatest; {
 		if !pause(ctx, flushQuiet) {
 			return
 		}
@@ -106,7 +107,7 @@ func (p *Projector) settle(ctx context.Context, feed *Feed) {
 
 // takeOver finds the bucket as an earlier projector left it and writes what it
 // lacks, or everything where it is of no use.
-func (p *Projector) takeOver(ctx context.Context, feed *Feed) error {
+func (p *Projector) takeOver(ctx context.Context) error {
 	if err := p.bucket.Ensure(ctx); err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func (p *Projector) takeOver(ctx context.Context, feed *Feed) error {
 		return err
 	}
 	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 {
-		maps.Copy(keys, feed.Take()) // what has been folded since Applied was asked
+		maps.Copy(keys, p.feed.Take()) // what has been folded since Applied was asked
 		return keys
 	})
 	if err != nil {
@@ -191,11 +192,8 @@ func (p *Projector) stillMine(ctx context.Context) error {
 }
 
 // flush writes what the feed has collected.
-func (p *Projector) flush(ctx context.Context, feed *Feed) error {
-	if feed.Broken() {
-		return events.ErrDeposed
-	}
-	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 { return feed.Take() })
+func (p *Projector) flush(ctx context.Context) error {
+	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 { return p.feed.Take() })
 	if err != nil {
 		return err
 	}
@@ -210,13 +208,13 @@ type snapshot struct {
 }
 
 // snapshot takes the keys and their documents in one isolated look. It fails
-// with events.ErrDeposed where the fold has a later election, or an event that
-// this program does not know.
+// with events.ErrDeposed where the fold has a later election, an event that this
+// program does not know, or was started anew.
 func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) (snapshot, error) {
 	r := p.replica
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.state.Leader().Epoch > p.epoch || r.state.HasUnknown() {
+	if p.feed.Broken() || r.state.Leader().Epoch > p.epoch || r.state.HasUnknown() {
 		return snapshot{}, events.ErrDeposed
 	}
 	snap := snapshot{keys: keys(r.state), checkpoint: Checkpoint{

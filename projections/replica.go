@@ -220,18 +220,27 @@ func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
 func (r *Replica) tail(ctx context.Context, caughtUp func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if _, err := r.Barrier(ctx); err == nil {
-			caughtUp()
-		}
+	select {
+	case <-r.retail: // meant for the tail before
+	default:
+	}
+	var watchers sync.WaitGroup
+	watchers.Go(func() {
 		select {
 		case <-r.retail:
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
+	})
+	watchers.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := r.Barrier(ctx); err == nil {
+				caughtUp()
+				return
+			}
+			pause(ctx, 100*time.Millisecond)
+		}
+	})
 	r.mu.RLock()
 	start := TailStart{From: r.state.Seq + 1}
 	if !r.primed {
@@ -240,7 +249,7 @@ func (r *Replica) tail(ctx context.Context, caughtUp func()) error {
 	r.mu.RUnlock()
 	err := r.source.Tail(ctx, start, r.apply)
 	cancel()
-	<-done
+	watchers.Wait()
 	return err
 }
 

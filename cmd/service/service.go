@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) error {
 		return err
 	}
 	defer s.Stop()
-	_, err = fmt.Fprintf(out, "epum ready nats=%s process=%s\n", s.url, cfg.Process)
+	_, err = fmt.Fprintf(out, "epum ready nats=%s process=%s\n", jetstream.Redacted(s.url), cfg.Process)
 	if err != nil {
 		return fmt.Errorf("say that the service is ready: %w", err)
 	}
@@ -159,9 +159,7 @@ func (s *Service) start(ctx context.Context) error {
 		Orphan: natsapi.ReportOrphan(s.nc, s.cfg.Prefix),
 	}
 	s.run("inbox", func(ctx context.Context) error {
-		return s.cell.Inbox().Consume(ctx, func(ctx context.Context, nodeID string, body []byte, _ time.Time, _ uint64) error {
-			return reporter.Handle(ctx, nodeID, body)
-		})
+		return s.cell.Inbox().Consume(ctx, reporter.Handle)
 	})
 	if err := s.runProvisioner(); err != nil {
 		return err
@@ -206,7 +204,7 @@ func (s *Service) connect(ctx context.Context) error {
 
 func (s *Service) serveAPI() error {
 	api, err := natsapi.Serve(s.nc, natsapi.Config{
-		Prefix: s.cfg.Prefix, ServiceName: s.cfg.ServiceName, Version: Version, DefaultUser: s.cfg.DefaultUser,
+		Prefix: s.cfg.Prefix, Version: Version, DefaultUser: s.cfg.DefaultUser,
 		Handler: s.handler, Reads: s.reader, Engines: s.engines, Status: s.status, Logger: s.log,
 	})
 	if err != nil {

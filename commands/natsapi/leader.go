@@ -52,6 +52,8 @@ func (a *API) runPass(ctx context.Context, r *request) ([]byte, error) {
 		switch {
 		case err == nil:
 			return reply, nil
+		case errors.Is(err, commands.ErrUnavailable) && time.Since(start) < leaderWait:
+			// The lead changes hands. A pass that had begun may well run again.
 		case !errors.Is(err, nats.ErrNoResponders):
 			return nil, err
 		case time.Since(start) >= leaderWait:

@@ -153,7 +153,7 @@ func (l *Leader) campaign(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stand for election: %w", err)
 	}
-	return term.serve(held, epoch)
+	return term.serve(held, epoch, release)
 }
 
 func (l *Leader) actor() string { return "leader/" + l.Process }

@@ -23,8 +23,9 @@ type outbox struct {
 	fresh   []*request          // never sent in this term
 	due     requests            // a heap of the others; what pending does not have is void
 	orphans map[string]time.Time
-	epoch   []string // value of the header of the same name
-	elected []string // value of the header Epum-Time
+	boot    map[string]time.Duration // health section → boot_timeout; few differ
+	epoch   []string                 // value of the header of the same name
+	elected []string                 // value of the header Epum-Time
 }
 
 // request is something a provisioner is asked about one instance.
@@ -38,7 +39,7 @@ type request struct {
 // instance that ought to be alive.
 func newOutbox(t *Term) *outbox {
 	o := &outbox{
-		term: t, pending: map[string]*request{}, orphans: map[string]time.Time{},
+		term: t, pending: map[string]*request{}, orphans: map[string]time.Time{}, boot: map[string]time.Duration{},
 		epoch:   []string{strconv.FormatUint(t.epoch, 10)},
 		elected: []string{t.elected.UTC().Format(time.RFC3339Nano)},
 	}
@@ -90,7 +91,7 @@ func (o *outbox) put(s *events.State, i *events.Instance) {
 		return
 	}
 	// It ought to run after the boot time-out: then ask what became of it.
-	r.at = o.term.Clock().Add(bootTimeout(s.Domain(i.Domain)))
+	r.at = o.term.Clock().Add(o.bootTimeout(s.Domain(i.Domain)))
 	heap.Push(&o.due, r)
 }
 
@@ -107,17 +108,25 @@ func asks(i *events.Instance) string {
 	return ""
 }
 
+// mostBoot bounds how long a request about an instance that boots is kept.
+const mostBoot = time.Hour
+
 // bootTimeout is the domain's, or the default where there is no domain.
-func bootTimeout(d *events.Domain) time.Duration {
+func (o *outbox) bootTimeout(d *events.Domain) time.Duration {
 	var section json.RawMessage
 	if d != nil {
 		section = d.Config.Health
 	}
-	health, err := engines.ParseHealth(section)
-	if err != nil { // no such config was ever accepted
-		health, _ = engines.ParseHealth(nil)
+	timeout, known := o.boot[string(section)]
+	if !known {
+		health, err := engines.ParseHealth(section)
+		if err != nil { // no such config was ever accepted
+			health, _ = engines.ParseHealth(nil)
+		}
+		timeout = min(health.BootTimeout, mostBoot)
+		o.boot[string(section)] = timeout
 	}
-	return health.BootTimeout
+	return timeout
 }
 
 // next is when the first request is due again, at the latest at latest.

@@ -13,6 +13,10 @@ import (
 // 1,000 messages in an atomic batch.
 const batchDrafts = 999
 
+// batchBytes is how many bytes of bodies go in one batch, as far as they are not
+// all one unit's: a batch has to be through within a few seconds.
+const batchBytes = 8 << 20
+
 // mostRefusals is how often a flush may be refused with nothing in it moved.
 // Halved as often, a batch has long become a single unit, and it is no matter of
 // others' writes.
@@ -46,6 +50,13 @@ func (u *unit) encode() error {
 	return nil
 }
 
+func (u *unit) bytes() (n int) {
+	for _, d := range u.drafts {
+		n += len(d.Body)
+	}
+	return n
+}
+
 // packer packs units, many domains a batch, and commits them one batch at a
 // time behind the fence. Guards of its units are sequences that were folded
 // when the unit was made; the server refuses the batch if one has moved.
@@ -55,6 +66,7 @@ type packer struct {
 	result *Result
 	units  []*unit
 	drafts int
+	bytes  int
 }
 
 // add takes what came of a domain, and commits when a batch is full.
@@ -69,13 +81,15 @@ func (p *packer) add(ctx context.Context, o outcome) error {
 	if len(o.unit.drafts) == 0 {
 		return nil
 	}
-	if p.drafts+len(o.unit.drafts) > batchDrafts {
+	bytes := o.unit.bytes()
+	if p.drafts+len(o.unit.drafts) > batchDrafts || p.bytes+bytes > batchBytes {
 		if err := p.flush(ctx); err != nil {
 			return err
 		}
 	}
 	p.units = append(p.units, o.unit)
 	p.drafts += len(o.unit.drafts)
+	p.bytes += bytes
 	return nil
 }
 
@@ -95,7 +109,7 @@ func (t *Term) wakeAt(u *unit) {
 // left out, and decided on again; the rest is sent in ever smaller batches.
 func (p *packer) flush(ctx context.Context) error {
 	queue, limit := p.units, batchDrafts
-	p.units, p.drafts = nil, 0
+	p.units, p.drafts, p.bytes = nil, 0, 0
 	for refusals := 0; len(queue) > 0; {
 		n, drafts := cut(queue, limit)
 		batch := queue[:n]

@@ -14,6 +14,9 @@ import (
 // errBusy is returned when an engine has not come back from an earlier call.
 var errBusy = errors.New("passes: the engine has not returned from an earlier decide")
 
+// mostLaunchBytes leaves room in an instance's 64 KiB (design §5) for reports.
+const mostLaunchBytes = 32 << 10
+
 // runner is one domain's engine in one term.
 type runner struct {
 	addedSeq   uint64 // which life of the domain's name
@@ -105,6 +108,9 @@ func check(d *engines.Decision, l *look) error {
 	for _, launch := range d.Launches {
 		if err := events.CheckName(launch.Site); err != nil {
 			return fmt.Errorf("passes: the engine launches at no site: %w", err)
+		}
+		if size := len(launch.DeployableType) + len(launch.Allocation) + len(launch.ExtraVars); size > mostLaunchBytes {
+			return fmt.Errorf("passes: the engine's launch has %d bytes, at most %d are allowed", size, mostLaunchBytes)
 		}
 		if extra := map[string]json.RawMessage(nil); launch.ExtraVars != nil && json.Unmarshal(launch.ExtraVars, &extra) != nil {
 			return errors.New("passes: the extravars of the engine's launch are no JSON object")

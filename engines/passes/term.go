@@ -109,8 +109,9 @@ func (t *Term) appended(seq uint64) {
 	t.lastAppend.Store(seq)
 }
 
-// serve leads until ctx ends, the lease is lost or another is elected.
-func (t *Term) serve(ctx context.Context, epoch uint64) error {
+// serve leads until ctx ends, the lease is lost or another is elected; then it
+// releases the lease.
+func (t *Term) serve(ctx context.Context, epoch uint64, release func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	t.epoch, t.began = epoch, t.Clock()
@@ -130,7 +131,11 @@ func (t *Term) serve(ctx context.Context, epoch uint64) error {
 		defer close(projector)
 		cancel(t.Projector().Run(ctx, epoch))
 	}()
-	defer func() { cancel(nil); <-projector }()
+	defer func() {
+		cancel(nil)
+		release() // at once: the checkpoint's revision guards the projector's last flush
+		<-projector
+	}()
 
 	t.outbox = newOutbox(t)
 	if t.OnTerm != nil {
@@ -279,10 +284,15 @@ func (t *Term) sendRequests() {
 	t.outbox.send(t.Clock(), !t.ExternalDecide)
 }
 
+// barrierPatience bounds the wait for the log's end before a pass that was asked for.
+const barrierPatience = 5 * time.Second
+
 func (t *Term) onRun(ctx context.Context, r run) error {
 	began := t.Clock()
 	// Whoever asks expects the pass to see what was acknowledged before.
-	if _, err := t.Replica.Barrier(ctx); err != nil {
+	barrier, cancel := context.WithTimeout(ctx, barrierPatience)
+	defer cancel()
+	if _, err := t.Replica.Barrier(barrier); err != nil {
 		r.done <- runResult{err: fmt.Errorf("catch up before a pass: %w", err)}
 		return nil
 	}

@@ -94,6 +94,9 @@ func (c conf) check(complete bool) error {
 	if err := events.CheckName(c.deployable); err != nil {
 		return refuse("epuworker_type", "must be a name: "+err.Error())
 	}
+	if err := events.CheckName(c.allocation); err != nil && c.allocation != "" {
+		return refuse("epuworker_allocation", "must be a name: "+err.Error())
+	}
 	return nil
 }
 
