@@ -3,7 +3,6 @@ package jetstream
 import (
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"time"
 
@@ -75,13 +74,16 @@ func Connect(cfg ConnectConfig) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// Redacted is a list of URLs without the passwords in it.
+// Redacted is a list of URLs without what is before an @ in each: names,
+// passwords and tokens.
 func Redacted(urls string) string {
 	list := strings.Split(urls, ",")
-	for n, raw := range list {
-		if u, err := url.Parse(strings.TrimSpace(raw)); err == nil {
-			list[n] = u.Redacted()
+	for n, u := range list {
+		scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
+		if !ok {
+			scheme, rest = "nats", scheme
 		}
+		list[n] = scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 	}
 	return strings.Join(list, ",")
 }

@@ -48,6 +48,7 @@ type Lease struct {
 	subject string
 	ttl     time.Duration
 	log     *slog.Logger
+	create  func(context.Context) error // the bucket, where there is none
 }
 
 // Lease is the cell's lease.
@@ -59,6 +60,7 @@ func (c *Cell) Lease() *Lease {
 		subject: "$KV." + c.cfg.Prefix.Stream(events.BucketLeases) + "." + leaseKey,
 		ttl:     c.cfg.LeaseTTL,
 		log:     c.cfg.Logger,
+		create:  func(ctx context.Context) error { return reconcile(ctx, c.js, c.streams.leases, c.cfg.Logger) },
 	}
 }
 
@@ -79,6 +81,12 @@ func (l *Lease) Holder(ctx context.Context) (string, error) {
 // the lease; its sequence is 0 where there is none.
 func (l *Lease) current(ctx context.Context) (stored, bool, error) {
 	m, err := readStored(ctx, l.nc, get{stream: l.stream, Last: l.subject})
+	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeStreamNotFound {
+		// Somebody has deleted the bucket. Who held the lease cannot renew it, and
+		// the fence keeps two leaders apart.
+		l.log.Error("the bucket of leases is gone: creating it again", "stream", l.stream)
+		return stored{}, false, l.create(ctx)
+	}
 	if notFound(err) {
 		return stored{}, false, nil
 	}

@@ -222,3 +222,35 @@ func TestLease_oneHolder(t *testing.T) {
 		t.Errorf("%d terms", terms.Load())
 	}
 }
+
+// TestLease_bucketGone: when somebody deletes the bucket, its holder's time ends,
+// and the lease can be taken again.
+func TestLease_bucketGone(t *testing.T) {
+	t.Parallel()
+	a, b, js := leaseCells(t, time.Second)
+	ctx := t.Context()
+	held, release, err := a.Take(ctx, "p1", always)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := js.DeleteStream(ctx, "KV_epum_leases"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-held.Done():
+	case <-time.After(patience):
+		t.Fatal("the lease goes on without its bucket")
+	}
+	if err := b.WaitFree(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, releaseB, err := b.Take(ctx, "p2", always)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer releaseB()
+	if p, err := a.Holder(ctx); err != nil || p != "p2" {
+		t.Fatalf("%q, %v", p, err)
+	}
+}

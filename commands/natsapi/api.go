@@ -70,9 +70,6 @@ type Config struct {
 	Engines     *engines.Registry // documents the engines of definitions
 	Status      func(context.Context) (Status, error)
 	Logger      *slog.Logger // nil: slog.Default()
-	// Observe hears of each request's end with its code (200 where it went
-	// well); nil: nobody wants to know. It must not block.
-	Observe func(op string, code int, took time.Duration)
 }
 
 // API is the endpoints of one process.
@@ -84,6 +81,7 @@ type API struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	begun   atomic.Uint64 // requests taken so far
+	stats   map[string]*opStats
 }
 
 // Serve starts the endpoints and returns when requests reach them. They answer
@@ -101,8 +99,13 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 	if conf.Logger == nil {
 		conf.Logger = slog.Default()
 	}
+	a := &API{nc: nc, conf: conf, stats: map[string]*opStats{}}
+	for op := range a.operations() {
+		a.stats[op] = &opStats{}
+	}
 	service, err := micro.AddService(nc, micro.Config{
-		Name: conf.ServiceName, Version: conf.Version, QueueGroup: queueGroup,
+		StatsHandler: a.shown,
+		Name:         conf.ServiceName, Version: conf.Version, QueueGroup: queueGroup,
 		Description: "Elastic domains on NATS JetStream",
 		Metadata:    map[string]string{"prefix": string(conf.Prefix)},
 		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
@@ -112,7 +115,7 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("add the service %s: %w", conf.ServiceName, err)
 	}
-	a := &API{nc: nc, conf: conf, service: service}
+	a.service = service
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	for op, answer := range a.operations() {
 		err := service.AddEndpoint(op, a.endpoint(op, answer),
@@ -182,9 +185,7 @@ func (a *API) serve(op string, work answer, msg micro.Request) {
 	if err != nil {
 		code = a.refuse(op, msg, err)
 	}
-	if a.conf.Observe != nil {
-		a.conf.Observe(op, code, time.Since(start))
-	}
+	a.stats[op].add(code, time.Since(start))
 }
 
 // try reads the request and works it out; a panic is an internal fault of this

@@ -99,7 +99,7 @@ func (a *app) runAgent(ctx context.Context, cfg service.Config) error {
 	if err != nil {
 		return err
 	}
-	ready := fmt.Sprintf("epum agent ready site=%s nats=%s\n", cfg.Agent.Site, redacted(a.serverURL()))
+	ready := fmt.Sprintf("epum agent ready site=%s nats=%s\n", cfg.Agent.Site, jetstream.Redacted(a.serverURL()))
 	if err := a.print(ready); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (a *app) connectAgent(log *slog.Logger, site string) (*nats.Conn, error) {
 	if !errors.As(err, &down) || down.code != exitUnavailable {
 		return nc, err
 	}
-	log.Warn("server not reached yet, trying on", "server", redacted(a.serverURL()), "site", site)
+	log.Warn("server not reached yet, trying on", "server", jetstream.Redacted(a.serverURL()), "site", site)
 	return jetstream.Connect(jetstream.ConnectConfig{
 		URL: a.serverURL(), Creds: cmp.Or(a.creds, environment("NATS_CREDS")), Name: "epum agent", Logger: log, Wait: true,
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -87,7 +88,8 @@ func unavailable(err error) bool {
 			return true
 		}
 	}
-	return false
+	timed, ok := errors.AsType[net.Error](err) // such as a server that accepts and then says nothing
+	return ok && timed.Timeout()
 }
 
 // oneLine joins the lines of a text.

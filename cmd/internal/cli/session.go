@@ -85,11 +85,11 @@ func (a *app) connect(log *slog.Logger) (*nats.Conn, error) {
 	case err == nil:
 		return nc, nil
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-		return nil, &fault{code: exitForbidden, message: fmt.Sprintf("the server at %s refuses these credentials; see --creds", redacted(server))}
+		return nil, &fault{code: exitForbidden, message: fmt.Sprintf("the server at %s refuses these credentials; see --creds", jetstream.Redacted(server))}
 	case unavailable(err):
 		return nil, &fault{
 			code:    exitUnavailable,
-			message: fmt.Sprintf("nothing answers at %s; start it with 'epum serve', or name another --server", redacted(server)),
+			message: fmt.Sprintf("nothing answers at %s; start it with 'epum serve', or name another --server", jetstream.Redacted(server)),
 		}
 	}
 	return nil, usageError("--server: %s", strings.TrimPrefix(err.Error(), "jetstream: "))
@@ -97,19 +97,6 @@ func (a *app) connect(log *slog.Logger) (*nats.Conn, error) {
 
 func (a *app) serverURL() string {
 	return cmp.Or(a.server, environment("EPUM_SERVER", "NATS_URL"), nats.DefaultURL)
-}
-
-// redacted is a list of URLs without what is before an @ in each.
-func redacted(urls string) string {
-	list := strings.Split(urls, ",")
-	for n, u := range list {
-		scheme, rest, ok := strings.Cut(u, "://")
-		if !ok {
-			scheme, rest = "nats", u
-		}
-		list[n] = strings.TrimSpace(scheme) + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
-	}
-	return strings.Join(list, ",")
 }
 
 // owner is who the command speaks as.
@@ -179,7 +166,7 @@ func (s *session) fault(op string, err error) *fault {
 	case errors.Is(err, nats.ErrNoResponders):
 		return &fault{
 			code:    exitUnavailable,
-			message: fmt.Sprintf("no epum service answers on %s; start one with 'epum serve'", redacted(s.nc.ConnectedUrl())),
+			message: fmt.Sprintf("no epum service answers on %s; start one with 'epum serve'", jetstream.Redacted(s.nc.ConnectedUrl())),
 		}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return &fault{code: exitUnavailable, message: fmt.Sprintf("no answer to %s within %s", op, s.app.timeout)}
