@@ -3,6 +3,8 @@ package commands_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -186,5 +188,57 @@ func TestAsError(t *testing.T) {
 	}
 	if got := commands.AsError(events.ErrUnavailable); !errors.Is(got, commands.ErrUnavailable) || errors.Is(got, commands.ErrNotFound) {
 		t.Errorf("an unavailable log is told as %v", got)
+	}
+}
+
+// TestSubscribeDomain_Decide_most: a domain at its bound takes no further
+// subscriber, and still lets those that it has change and leave.
+func TestSubscribeDomain_Decide_most(t *testing.T) {
+	named := func(n int) string { return fmt.Sprintf("s%d", n) }
+	log := []happened{defined[0], {domainD.Key(), events.DomainAdded{DefinitionID: "f", DefinitionSeq: 1}}}
+	for n := range 999 {
+		log = append(log, happened{domainD.Key(), events.DomainSubscribed{SubscriberName: named(n), SubscriberOp: "op"}})
+	}
+	last := happened{domainD.Key(), events.DomainSubscribed{SubscriberName: named(999), SubscriberOp: "op"}}
+	full := append(slices.Clip(log), last)
+	left := append(slices.Clip(full), happened{domainD.Key(), events.DomainUnsubscribed{SubscriberName: named(5)}})
+	tests := []struct {
+		name     string
+		log      []happened
+		who, op  string
+		refused  bool
+		nothing  bool // changes
+		expected int  // subscribers then
+	}{
+		{name: "the 1,000th", log: log, who: named(999), op: "op", expected: 1000},
+		{name: "the 1,001st", log: full, who: named(1000), op: "op", refused: true},
+		{name: "another op of one of them", log: full, who: named(0), op: "other", expected: 1000},
+		{name: "one of them again", log: full, who: named(0), op: "op", nothing: true, expected: 1000},
+		{name: "after one has left", log: left, who: named(1000), op: "op", expected: 1000},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fold(tt.log)
+			cmd := commands.SubscribeDomain{DomainID: "d", SubscriberName: tt.who, SubscriberOp: tt.op}
+			out, err := cmd.Decide(cmd.Look(s, owner), known())
+			if tt.refused {
+				if !errors.Is(err, commands.ErrTooLarge) || commands.AsError(err).Code != 413 {
+					t.Fatalf("got %v, %v", out, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := commands.Outcome{Event: events.DomainSubscribed{SubscriberName: tt.who, SubscriberOp: tt.op}, Changes: !tt.nothing}
+			if diff := cmp.Diff(want, out); diff != "" {
+				t.Error(diff)
+			}
+			events.Apply(s, events.Envelope{Key: domainD.Key(), Seq: s.Seq + 1}, out.Event)
+			subscribers := s.Domain(domainD).Subscribers
+			if len(subscribers) != tt.expected || !slices.Contains(subscribers, events.Subscriber{Name: tt.who, Op: tt.op}) {
+				t.Errorf("%d subscribers, want %d with %s", len(subscribers), tt.expected, tt.who)
+			}
+		})
 	}
 }

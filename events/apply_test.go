@@ -377,3 +377,30 @@ func TestState_DocumentMatchesDocuments(t *testing.T) {
 		t.Errorf("a leader before the first election: %v", d)
 	}
 }
+
+// TestApply_ElectionNeverBack: a server whose clock was set back elects a leader
+// in the past; the leader's now starts from its election and must not go back.
+func TestApply_ElectionNeverBack(t *testing.T) {
+	tests := []struct {
+		name    string
+		elected uint64 // by the server's clock
+		want    uint64
+	}{
+		{"before the last event", 3, 10},
+		{"with the last event", 10, 10},
+		{"after the last event", 11, 11},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := events.NewState()
+			events.Apply(s, events.Envelope{Key: dom.Key(), Seq: 1, Time: at(10)}, events.DomainAdded{DefinitionID: "def"})
+			events.Apply(s, events.Envelope{Key: events.LeaderKey, Seq: 2, Time: at(tt.elected)}, events.LeaderElected{Process: "p"})
+			if l := s.Leader(); l.Process != "p" || l.Epoch != 2 || !l.Time.Equal(at(tt.want)) {
+				t.Errorf("%+v, want it elected at %s", l, at(tt.want))
+			}
+			if !s.Time.Equal(at(tt.want)) {
+				t.Errorf("the state is of %s, want %s", s.Time, at(tt.want))
+			}
+		})
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -386,4 +388,71 @@ func TestReplica_StartWhileProjected(t *testing.T) {
 	if got := log.tails()[0].From; got != 3 {
 		t.Errorf("reads the log from %d, want 3", got)
 	}
+}
+
+// TestReplica_StartDeaf: a replica whose first tail hears nothing, as one on a
+// node that was just cut off, opens another and catches up.
+func TestReplica_StartDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog()
+		seq := log.add(events.DefinitionKey("x"), events.DefinitionAdded{})
+		log.setDeaf(true)
+		_, ready := starting(t, log)
+		synctest.Wait()
+		if n := len(log.tails()); n != 1 || ready() {
+			t.Fatalf("%d tails, ready %v", n, ready())
+		}
+		log.setDeaf(false) // for the tails to come: the first stays as it is
+		synctest.Wait()
+		if ready() {
+			t.Fatal("the first tail was not deaf")
+		}
+		time.Sleep(3 * time.Second) // of the bubble's clock
+		if n := len(log.tails()); n != 2 || !ready() {
+			t.Fatalf("%d tails, ready %v", n, ready())
+		}
+		if got := log.tails()[1].From; got != seq {
+			t.Errorf("reads the log from %d, want %d", got, seq)
+		}
+	})
+}
+
+// TestReplica_StartWithoutQuorum: a replica that cannot ask for the log's end at
+// first is ready once it can, and its tail is not opened anew for that.
+func TestReplica_StartWithoutQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog()
+		log.add(events.DefinitionKey("x"), events.DefinitionAdded{})
+		quorum := false
+		log.end = func(context.Context, int) (projections.Position, error) {
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			// Nobody knows the log without an answer: the start itself has one.
+			if log.starts != nil && !quorum {
+				return projections.Position{}, projections.ErrNoQuorum
+			}
+			return projections.Position{Seq: uint64(len(log.entries)), Created: created}, nil
+		}
+		r, ready := starting(t, log)
+		time.Sleep(2 * time.Second)
+		if r.Applied() != 1 || ready() {
+			t.Fatalf("at %d, ready %v", r.Applied(), ready())
+		}
+		log.mu.Lock()
+		quorum = true
+		log.mu.Unlock()
+		time.Sleep(time.Second)
+		if n := len(log.tails()); n != 1 || !ready() {
+			t.Errorf("%d tails, ready %v", n, ready())
+		}
+	})
+}
+
+// starting is follow for a replica that does not catch up at once.
+func starting(t *testing.T, log *memLog) (r *projections.Replica, ready func() bool) {
+	t.Helper()
+	r = projections.NewReplica(log, &memBucket{}, slog.New(slog.DiscardHandler))
+	var started atomic.Bool
+	run(t, func(ctx context.Context) { _ = r.Run(ctx, func() { started.Store(true) }) })
+	return r, started.Load
 }

@@ -1,7 +1,9 @@
 package passes
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,4 +86,74 @@ func TestHolds(t *testing.T) {
 			t.Errorf("%s: holds %v", tt.name, got)
 		}
 	}
+}
+
+// appendLog keeps the batches that were appended.
+type appendLog struct {
+	Log
+	batches [][]events.Draft
+}
+
+// AppendFenced implements Log.
+func (l *appendLog) AppendFenced(_ context.Context, _ uint64, _ events.Draft, drafts []events.Draft) (uint64, error) {
+	l.batches = append(l.batches, drafts)
+	return uint64(len(l.batches)), nil
+}
+
+func TestPacker_Add(t *testing.T) {
+	const mib = 1 << 20
+	tests := []struct {
+		name    string
+		units   []*unit
+		batches []string // the ids in each
+	}{
+		{"nothing", nil, nil},
+		{"up to 8 MiB", sized([]int{3 * mib}, []int{3 * mib}, []int{2 * mib}), []string{"0.0 1.0 2.0"}},
+		{"a byte more", sized([]int{3 * mib}, []int{3 * mib}, []int{2*mib + 1}), []string{"0.0 1.0", "2.0"}},
+		{"all drafts count", sized([]int{mib, 3 * mib}, []int{2 * mib, 2 * mib}, []int{1}), []string{"0.0 0.1 1.0 1.1", "2.0"}},
+		{"counted anew in each batch", sized([]int{5 * mib}, []int{5 * mib}, []int{3 * mib}, []int{5 * mib}), []string{"0.0", "1.0 2.0", "3.0"}},
+		{"one unit is never cut", sized([]int{mib}, []int{5 * mib, 5 * mib}, []int{mib}), []string{"0.0", "1.0 1.1", "2.0"}},
+		{"a unit of nothing", sized([]int{8 * mib}, nil, []int{1}), []string{"0.0", "2.0"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			log := &appendLog{}
+			b := newBench(t)
+			b.term.Log, b.term.NewID = log, func() string { return "pass" }
+			b.term.outbox, b.term.requests = newOutbox(b.term), b.term.Replica.NewFeed(nil)
+			p := &packer{term: b.term, pass: PassDecide, result: &Result{}}
+			for _, u := range tt.units {
+				if err := p.add(t.Context(), outcome{unit: u}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := p.flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var batches []string
+			for _, batch := range log.batches {
+				var ids []string
+				for _, d := range batch {
+					ids = append(ids, d.ID)
+				}
+				batches = append(batches, strings.Join(ids, " "))
+			}
+			if diff := cmp.Diff(tt.batches, batches); diff != "" {
+				t.Errorf("batches (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// sized are units of one draft for each of the numbers of bytes.
+func sized(sizes ...[]int) []*unit {
+	units := make([]*unit, len(sizes))
+	for n, bodies := range sizes {
+		units[n] = unitsOf(len(bodies))[0]
+		for k, size := range bodies {
+			units[n].drafts[k].ID = fmt.Sprintf("%d.%d", n, k)
+			units[n].drafts[k].Body = make([]byte, size)
+		}
+	}
+	return units
 }
