@@ -119,6 +119,12 @@ func check(d *engines.Decision, l *look) error {
 	if len(d.Terminations) == 0 {
 		return nil
 	}
+	return checkTerminations(d, l)
+}
+
+// checkTerminations refuses to terminate what is no instance of the domain, and
+// leaves out what is going or gone already, or was named before.
+func checkTerminations(d *engines.Decision, l *look) error {
 	open := make(map[string]bool, len(l.instances))
 	for _, i := range l.instances {
 		open[i.ID] = i.Valid()
