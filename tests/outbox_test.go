@@ -32,7 +32,7 @@ func TestOutbox_Resend(t *testing.T) {
 		if diff := cmp.Diff(launches[0], l); diff != "" {
 			t.Errorf("launch %d differs: %s", n, diff)
 		}
-		if n > 0 && sent[n].Sub(sent[n-1]) < retry*9/10 {
+		if n > 0 && sent[n].Sub(sent[n-1]) < retry/2 { // as it is heard, one may be late and the next on time
 			t.Errorf("sent again after %s", sent[n].Sub(sent[n-1]))
 		}
 	}
