@@ -145,11 +145,7 @@ func TestOutbox_AfterElection(t *testing.T) {
 // TestOutbox_Orphans has instances report that nobody wants.
 func TestOutbox_Orphans(t *testing.T) {
 	t.Parallel()
-	e := newEpum(t)
-	p := e.provisioner()
-	e.do("al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: preserve(1)})
-	e.decide()
-	ended := p.provisions(1)[0]
+	e, p, ended := newLaunched(t)
 	e.reportState("al", "web", ended, events.Failed)
 	for range 3 {
 		e.report("lost", map[string]any{"state": events.Running, "site": "s"})

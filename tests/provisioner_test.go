@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -67,6 +69,17 @@ func (p *provisioner) hear(msg *nats.Msg) {
 	case events.OpDumpState:
 		p.dumps = append(p.dumps, nodes.Nodes...)
 	}
+}
+
+// newLaunched starts a server and a process, and gives al a domain "web" of one
+// instance, which the provisioner has been asked for.
+func newLaunched(t testing.TB) (e *epum, p *provisioner, id string) {
+	t.Helper()
+	e = newEpum(t)
+	p = e.provisioner()
+	e.do("al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: preserve(1)})
+	e.decide()
+	return e, p, p.provisions(1)[0]
 }
 
 // settle waits until all that was sent before is heard: a message of its own

@@ -17,11 +17,7 @@ import (
 // looks what became of it (design §4).
 func TestReports_Rules(t *testing.T) {
 	t.Parallel()
-	e := newEpum(t)
-	p := e.provisioner()
-	e.do("al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: preserve(1)})
-	e.decide()
-	id := p.provisions(1)[0]
+	e, _, id := newLaunched(t)
 	first, _ := e.instance("al", "web", id)
 	type fields = map[string]any
 	for _, step := range []struct {
@@ -70,11 +66,7 @@ func TestReports_Rules(t *testing.T) {
 // and what comes after it goes on.
 func TestReports_Dead(t *testing.T) {
 	t.Parallel()
-	e := newEpum(t)
-	p := e.provisioner()
-	e.do("al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: preserve(1)})
-	e.decide()
-	id := p.provisions(1)[0]
+	e, _, id := newLaunched(t)
 	bad := []string{
 		``, `[]`, `{"node_id":"` + id + `"`, `{"state":"600-RUNNING"}`, `{"node_id":"other","state":"600-RUNNING"}`, `{"node_id":"` + id + `","state":"RUNNING"}`,
 		`{"node_id":"` + id + `"}`, `{"node_id":"` + id + `","state":"600-RUNNING","state":"900-FAILED"}`, "{\"node_id\":\"" + id + "\",\"state\":\"600-RUNNING\",\"x\":\"\xff\"}",
@@ -117,11 +109,7 @@ func TestReports_Dead(t *testing.T) {
 // TestReports_Durable reports while no process is up: taken when one is.
 func TestReports_Durable(t *testing.T) {
 	t.Parallel()
-	e := newEpum(t)
-	p := e.provisioner()
-	e.do("al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: preserve(1)})
-	e.decide()
-	id := p.provisions(1)[0]
+	e, _, id := newLaunched(t)
 	e.stopAll()
 	e.report(id, map[string]any{"state": events.Started, "public_ip": "10.0.0.1"})
 	e.report(id, map[string]any{"state": events.Running})

@@ -29,6 +29,8 @@ const (
 )
 
 const (
+	// serviceName is what $SRV.INFO knows the endpoints by (design §3).
+	serviceName = "epum"
 	// queueGroup is the one of all processes (design §3).
 	queueGroup = "epum"
 	// requestTimeout bounds one request: what commands retry for, and as much again.
@@ -62,7 +64,6 @@ type Reader interface {
 // Config is what the endpoints need.
 type Config struct {
 	Prefix      events.Prefix // "": events.DefaultPrefix
-	ServiceName string        // name of the micro service; "": epum
 	Version     string        // of the program, semantic; "": 0.0.0
 	DefaultUser string        // who the caller token "-" means; "": nobody
 	Handler     *commands.Handler
@@ -90,9 +91,6 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 	if conf.Prefix == "" {
 		conf.Prefix = events.DefaultPrefix
 	}
-	if conf.ServiceName == "" {
-		conf.ServiceName = "epum"
-	}
 	if conf.Version == "" {
 		conf.Version = "0.0.0"
 	}
@@ -105,7 +103,7 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 	}
 	service, err := micro.AddService(nc, micro.Config{
 		StatsHandler: a.shown,
-		Name:         conf.ServiceName, Version: conf.Version, QueueGroup: queueGroup,
+		Name:         serviceName, Version: conf.Version, QueueGroup: queueGroup,
 		Description: "Elastic domains on NATS JetStream",
 		Metadata:    map[string]string{"prefix": string(conf.Prefix)},
 		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
@@ -113,7 +111,7 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("add the service %s: %w", conf.ServiceName, err)
+		return nil, fmt.Errorf("add the service %s: %w", serviceName, err)
 	}
 	a.service = service
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -129,7 +127,7 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 	// The server knows the subscriptions when it has answered.
 	if err := nc.FlushTimeout(flushTimeout); err != nil {
 		a.cancel()
-		return nil, errors.Join(fmt.Errorf("start the service %s: %w", conf.ServiceName, err), service.Stop())
+		return nil, errors.Join(fmt.Errorf("start the service %s: %w", serviceName, err), service.Stop())
 	}
 	return a, nil
 }
@@ -236,7 +234,7 @@ func (a *API) Stop(ctx context.Context) error {
 		defer cancel()
 	}
 	if err := a.service.Stop(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		return fmt.Errorf("stop the service %s: %w", a.conf.ServiceName, err)
+		return fmt.Errorf("stop the service %s: %w", serviceName, err)
 	}
 	// What the server has sent is in the subscriptions after a flush; they are
 	// empty when nothing comes out of them any more.
@@ -248,12 +246,12 @@ func (a *API) Stop(ctx context.Context) error {
 		select {
 		case <-done:
 		case <-ctx.Done():
-			return fmt.Errorf("stop the service %s: %w", a.conf.ServiceName, ctx.Err())
+			return fmt.Errorf("stop the service %s: %w", serviceName, ctx.Err())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	if flushErr != nil && !errors.Is(flushErr, nats.ErrConnectionClosed) {
-		return fmt.Errorf("stop the service %s: %w", a.conf.ServiceName, flushErr)
+		return fmt.Errorf("stop the service %s: %w", serviceName, flushErr)
 	}
 	return a.flushReplies(ctx)
 }

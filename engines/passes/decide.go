@@ -158,8 +158,11 @@ func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision
 	if held.count > 0 {
 		reason += held.reason()
 	}
-	if len(launches)+len(d.Terminations) == 0 && held.until.IsZero() && !news(l.decision, r.refusedSeq, reason, &d) {
-		return nil
+	if len(launches)+len(d.Terminations) == 0 && !news(l.decision, r.refusedSeq, reason, &d) {
+		if held.until.IsZero() {
+			return nil
+		}
+		return &unit{domain: id, wake: held.until}
 	}
 	u := &unit{domain: id, wake: held.until}
 	if len(d.Terminations) > mostActions {
@@ -170,9 +173,6 @@ func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision
 	}
 	// An engine sizes itself to the limit: one that used all of it has more to do.
 	u.again = u.again || len(launches)+len(d.Terminations) == mostActions
-	if len(launches)+len(d.Terminations) == 0 && !news(l.decision, r.refusedSeq, reason, &d) {
-		return u // to wake
-	}
 	made := events.DecisionMade{
 		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, Engine: r.kind, InputSeq: l.view.Seq,
 		Now: l.view.Now, Seed: l.view.Seed, Reason: reason, EngineState: d.State, Memory: d.Memory,
