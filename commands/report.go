@@ -14,10 +14,6 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// MaxInstanceBytes is the most that an instance's document may have (design §5,
-// 64 KiB).
-const MaxInstanceBytes = 64 << 10
-
 // Reporter takes the instance_info reports of provisioners and agents. It is
 // safe for concurrent use; its fields are not to be changed once it is in use.
 type Reporter struct {
@@ -182,9 +178,9 @@ func decideReport(i *events.Instance, rep *report) (ev events.StateChanged, news
 	if rep.state == i.State && (len(fields) == 0 || !laterCounter(i.Field(updateCounter), rep.fields[updateCounter])) {
 		return ev, false, nil
 	}
-	if size := documentSize(i, fields); size > MaxInstanceBytes {
+	if size := documentSize(i, fields); size > events.MaxInstanceBytes {
 		return ev, false, &events.DeadLetterError{
-			Reason: fmt.Sprintf("the instance would have %d bytes, at most %d are allowed", size, MaxInstanceBytes),
+			Reason: fmt.Sprintf("the instance would have %d bytes, at most %d are allowed", size, events.MaxInstanceBytes),
 		}
 	}
 	return events.StateChanged{State: rep.state, Fields: fields}, true, nil
@@ -223,7 +219,7 @@ func documentSize(i *events.Instance, fields map[string]json.RawMessage) int {
 	for name, value := range fields {
 		size += len(name) + len(value) + len(`,"":`)
 	}
-	if size <= MaxInstanceBytes/2 {
+	if size <= events.MaxInstanceBytes/2 {
 		return size
 	}
 	next := *i

@@ -140,8 +140,11 @@ type (
 	}
 )
 
-// MaxMemoryBytes is the most an engine may keep in a decision record (design §5).
-const MaxMemoryBytes = 16 << 10
+// Limits of what the log and the state bucket hold (design §5), in bytes.
+const (
+	MaxMemoryBytes   = 16 << 10 // what an engine keeps in a decision record
+	MaxInstanceBytes = 64 << 10 // an instance's document
+)
 
 // Type implements Event.
 func (DefinitionAdded) Type() string { return TypeDefinitionAdded }

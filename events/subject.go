@@ -27,11 +27,26 @@ func (p Prefix) AllEvents() string { return string(p) + ".event.>" }
 // Command is the subject of one operation of one caller (a plain name, or
 // "" for the default user).
 func (p Prefix) Command(caller, op string) string {
-	token := "-"
-	if caller != "" {
-		token = Token(caller)
+	return string(p) + ".cmd." + callerToken(caller) + "." + op
+}
+
+// Inbox is the subject of a durable command: one that is carried out also if
+// no process is up when it is published. caller is as in Command.
+func (p Prefix) Inbox(caller, op string) string {
+	return string(p) + ".inbox." + callerToken(caller) + "." + op
+}
+
+// Result is the subject of the outcome of a durable command with a command id.
+// caller is as in Command.
+func (p Prefix) Result(caller, commandID string) string {
+	return string(p) + ".result." + callerToken(caller) + "." + Token(commandID)
+}
+
+func callerToken(caller string) string {
+	if caller == "" {
+		return "-"
 	}
-	return string(p) + ".cmd." + token + "." + op
+	return Token(caller)
 }
 
 // Node is the subject that reports about one instance go to: op is
@@ -44,6 +59,17 @@ func (p Prefix) Node(nodeID, op string) string {
 // "provision", "terminate_nodes" or "dump_state".
 func (p Prefix) Provisioner(site, op string) string {
 	return string(p) + ".provisioner." + Token(site) + "." + op
+}
+
+// OUAgent is the subject of a dump_state for the agent at an address: the caller
+// of its last heartbeat, else the instance's id.
+func (p Prefix) OUAgent(address string) string {
+	return string(p) + ".ouagent." + Token(address) + "." + OpDumpState
+}
+
+// Notify is the subject of the notifications to a subscriber.
+func (p Prefix) Notify(subscriberName, subscriberOp string) string {
+	return string(p) + ".notify." + Token(subscriberName) + "." + Token(subscriberOp)
 }
 
 // LeaderCall is the subject on which a process of the service asks the leader:
@@ -61,9 +87,11 @@ func (p Prefix) Stream(name string) string { return string(p) + "_" + name }
 
 // The streams and buckets of a cell, as arguments of Prefix.Stream.
 const (
-	StreamEvents = "events" // the log
-	StreamInbox  = "inbox"  // work queue of instance_info
-	StreamDead   = "dead"   // what could not be processed
-	BucketState  = "state"  // KV: the documents
-	BucketLeases = "leases" // KV: who leads
+	StreamEvents  = "events"  // the log
+	StreamInbox   = "inbox"   // work queue of instance_info and of durable commands
+	StreamResults = "results" // the outcomes of durable commands, for a day
+	StreamNotify  = "notify"  // notifications to subscribers, for a day
+	StreamDead    = "dead"    // what could not be processed
+	BucketState   = "state"   // KV: the documents
+	BucketLeases  = "leases"  // KV: who leads
 )

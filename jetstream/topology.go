@@ -22,6 +22,9 @@ const (
 	// shortestDuplicates is the smallest window the server allows. Nothing here
 	// relies on it: the guards do the work.
 	shortestDuplicates = 100 * time.Millisecond
+	// keptFor is how long the outcomes of durable commands and notifications are
+	// kept for whoever was away (design §4).
+	keptFor = 24 * time.Hour
 	// leaseMarkerTTL is how long the marker of an expired lease stays. The
 	// server allows no less.
 	leaseMarkerTTL = time.Second
@@ -48,7 +51,11 @@ type Cell struct {
 
 // streamConfigs are the streams of a cell, as they should be.
 type streamConfigs struct {
-	events, inbox, dead, state, leases natsjs.StreamConfig
+	events, inbox, results, notify, dead, state, leases natsjs.StreamConfig
+}
+
+func (s streamConfigs) all() []natsjs.StreamConfig {
+	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.state, s.leases}
 }
 
 // Open creates what is missing of a cell's streams and buckets and updates what
@@ -65,7 +72,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
 		return nil, fmt.Errorf("jetstream: open: %w", err)
 	}
 	c := &Cell{cfg: cfg, nc: nc, js: js, streams: topology(cfg)}
-	for _, want := range []natsjs.StreamConfig{c.streams.events, c.streams.inbox, c.streams.dead, c.streams.state, c.streams.leases} {
+	for _, want := range c.streams.all() {
 		if err := reconcile(ctx, js, want, cfg.Logger); err != nil {
 			return nil, err
 		}
@@ -135,9 +142,20 @@ func topology(cfg Config) streamConfigs {
 	log.Duplicates = shortestDuplicates
 
 	inbox := stream(events.StreamInbox)
-	inbox.Description = "epum: reports to be handled"
-	inbox.Subjects = []string{string(p) + ".node.*." + opInstanceInfo}
+	inbox.Description = "epum: reports and durable commands to be handled"
+	inbox.Subjects = []string{string(p) + ".node.*." + opInstanceInfo, string(p) + ".inbox.*.*"}
 	inbox.Retention = natsjs.WorkQueuePolicy
+
+	results := stream(events.StreamResults)
+	results.Description = "epum: outcomes of durable commands"
+	results.Subjects = []string{string(p) + ".result.*.*"}
+	results.MaxAge = keptFor
+	results.MaxMsgsPerSubject = 1
+
+	notify := stream(events.StreamNotify)
+	notify.Description = "epum: notifications to subscribers"
+	notify.Subjects = []string{string(p) + ".notify.*.*"}
+	notify.MaxAge = keptFor
 
 	dead := stream(events.StreamDead)
 	dead.Description = "epum: reports that could not be processed"
@@ -163,5 +181,5 @@ func topology(cfg Config) streamConfigs {
 	leases.Description = "epum: who leads"
 	leases.MaxAge = cfg.LeaseTTL
 	leases.SubjectDeleteMarkerTTL = leaseMarkerTTL
-	return streamConfigs{events: log, inbox: inbox, dead: dead, state: state, leases: leases}
+	return streamConfigs{events: log, inbox: inbox, results: results, notify: notify, dead: dead, state: state, leases: leases}
 }
