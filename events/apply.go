@@ -149,6 +149,7 @@ func (s *State) addInstance(domain DomainID, id string, ev LaunchRequested, env 
 		State:          Requesting,
 		StateTime:      env.Time,
 		Attempt:        ev.Attempt,
+		Replacement:    ev.Replaces != "",
 		Health:         HealthUnknown,
 		Seq:            env.Seq,
 	})

@@ -43,6 +43,7 @@ func samples() []events.Event {
 			LaunchID: "l1", DeployableType: "worker", Site: "ec2-east", Allocation: "small", ExtraVars: raw(`{"a":{"b":[1.0]}}`), Attempt: 3,
 		},
 		events.LaunchRequested{LaunchID: "l1", DeployableType: "worker", Site: "local", Allocation: "small"},
+		events.LaunchRequested{LaunchID: "l1", DeployableType: "worker", Site: "local", Allocation: "small", Replaces: "i1"},
 		events.StateChanged{State: events.Running, Fields: map[string]json.RawMessage{
 			"public_ip": raw(`"1.2.3.4"`), "update_counter": raw("12"), "": raw("null"),
 		}},

@@ -84,6 +84,7 @@ type (
 		Allocation     string          `json:"allocation"`
 		ExtraVars      json.RawMessage `json:"extravars,omitempty"` // JSON object; nil: none
 		Attempt        int             `json:"attempt,omitempty"`   // 1 + the attempt of the failed launches that this one retries; 0: the first
+		Replaces       string          `json:"replaces,omitempty"`  // the unhealthy instance that this one is launched for; "": none
 	}
 	// StateChanged is an accepted report of a provisioner or agent.
 	StateChanged struct {
@@ -95,7 +96,7 @@ type (
 	// HealthChanged says what the doctor or a heartbeat found.
 	HealthChanged struct {
 		Health    Health            `json:"health"`
-		Errors    []json.RawMessage `json:"errors,omitempty"`     // nil: as before
+		Errors    []json.RawMessage `json:"errors,omitzero"`      // nil: as before
 		ErrorTime *time.Time        `json:"error_time,omitempty"` // nil: as before
 	}
 	// Reaped says that the record of an ended instance is gone.

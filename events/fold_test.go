@@ -38,7 +38,7 @@ func anyEvent(t *rapid.T) (events.Key, events.Event) {
 	case 8:
 		return d.Key(), rapid.SampledFrom([]events.Event{events.DomainRemovalRequested{}, events.DomainRemoved{}}).Draw(t, "removal")
 	case 9, 10:
-		return instance, events.LaunchRequested{LaunchID: fmt.Sprint("l", n), Site: "s", ExtraVars: raw(section), Attempt: n}
+		return instance, events.LaunchRequested{LaunchID: fmt.Sprint("l", n), Site: "s", ExtraVars: raw(section), Attempt: n, Replaces: []string{"", "i"}[n%2]}
 	case 11:
 		return instance, anyReport(t)
 	case 12:

@@ -73,6 +73,7 @@ type Instance struct {
 	StateTime      time.Time // of the event that set State
 	RunningTime    time.Time // when it was first reported RUNNING; zero: it never ran
 	Unwanted       bool      // the leader asked for its termination
+	Replacement    bool      // it was launched for an unhealthy instance
 	Domain         DomainID
 	LaunchID       string
 	DeployableType string

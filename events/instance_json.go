@@ -16,6 +16,7 @@ type instanceInternal struct {
 	Attempt     int        `json:"attempt,omitempty"`
 	RunningTime *time.Time `json:"running_time,omitempty"`
 	Unwanted    bool       `json:"unwanted,omitempty"`
+	Replacement bool       `json:"replacement,omitempty"`
 }
 
 // AppendJSON implements Document: the shown form and, where there is any, what
@@ -69,8 +70,8 @@ func (i *Instance) appendJSON(b []byte, internal bool) []byte {
 		b = append(b, ':')
 		b = append(b, f.Value...)
 	}
-	if internal && (i.Attempt > 0 || !i.RunningTime.IsZero() || i.Unwanted) {
-		own := instanceInternal{Attempt: i.Attempt, Unwanted: i.Unwanted}
+	if internal && (i.Attempt > 0 || !i.RunningTime.IsZero() || i.Unwanted || i.Replacement) {
+		own := instanceInternal{Attempt: i.Attempt, Unwanted: i.Unwanted, Replacement: i.Replacement}
 		if !i.RunningTime.IsZero() {
 			own.RunningTime = &i.RunningTime
 		}
@@ -166,7 +167,7 @@ func (d *instanceDoc) readCondition(name string, value []byte) (err error) {
 	case internalField:
 		var own instanceInternal
 		err = json.Unmarshal(value, &own)
-		d.Attempt, d.Unwanted = own.Attempt, own.Unwanted
+		d.Attempt, d.Unwanted, d.Replacement = own.Attempt, own.Unwanted, own.Replacement
 		if own.RunningTime != nil {
 			d.RunningTime = *own.RunningTime
 		}

@@ -122,6 +122,8 @@ func scanLaunch(body []byte) (ev LaunchRequested, err error) {
 			ev.ExtraVars = append(json.RawMessage(nil), value...)
 		case "attempt":
 			err = json.Unmarshal(value, &ev.Attempt)
+		case "replaces":
+			ev.Replaces, err = text(value)
 		}
 		return err
 	})

@@ -1,0 +1,129 @@
+package events
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Heartbeat is what an OU agent says of its instance (design §4). It is no
+// event: only a change of health that it causes is.
+type Heartbeat struct {
+	Health    Health            // HealthOK, HealthMonitorError or HealthProcessError
+	Address   string            // where the agent is asked, a name; "": at the instance's id
+	Errors    []json.RawMessage // the error, then the failed processes; nil: none
+	ErrorTime time.Time         // UTC; zero: not said
+}
+
+// maxErrors is the most that the errors of one heartbeat may take, in bytes:
+// a quarter of an instance's document.
+const maxErrors = MaxInstanceBytes / 4
+
+// DecodeHeartbeat reads the heartbeat of an instance. Unknown fields, among
+// them its timestamp, are ignored: what counts is when it is heard.
+func DecodeHeartbeat(nodeID string, body []byte) (Heartbeat, error) {
+	var h Heartbeat
+	var reported, node string
+	var failure json.RawMessage
+	var processes []json.RawMessage
+	err := members(body, func(name, value []byte) (err error) {
+		switch string(name) {
+		case "node_id":
+			node, err = text(value)
+		case "state":
+			reported, err = text(value)
+		case "caller":
+			h.Address, err = text(value)
+		case "error":
+			failure = present(value)
+		case "error_time":
+			h.ErrorTime, err = moment(value)
+		case "failed_processes":
+			err = json.Unmarshal(value, &processes)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return Heartbeat{}, fmt.Errorf("events: heartbeat: %w", err)
+	case node != nodeID:
+		return Heartbeat{}, fmt.Errorf("events: heartbeat: node_id %q differs from the subject's %q", node, nodeID)
+	case CheckName(h.Address) != nil:
+		h.Address = ""
+	}
+	switch h.Health = Health(reported); h.Health {
+	case HealthOK:
+		return h, nil
+	case HealthMonitorError, HealthProcessError:
+		h.Errors = errorsOf(failure, processes)
+		return h, nil
+	}
+	return Heartbeat{}, fmt.Errorf("events: heartbeat: state %q is none of OK, MONITOR_ERROR, PROCESS_ERROR", reported)
+}
+
+// errorsOf is the list of errors, as much of it as may be kept.
+func errorsOf(failure json.RawMessage, processes []json.RawMessage) (list []json.RawMessage) {
+	all := processes
+	if failure != nil {
+		all = append([]json.RawMessage{failure}, processes...)
+	}
+	size := 0
+	for n, e := range all {
+		compact, err := marshal(e)
+		if size += len(compact); err != nil || size > maxErrors {
+			left := fmt.Sprintf("%d more errors are left out: they are too large", len(all)-n)
+			return append(list, appendString(nil, left))
+		}
+		list = append(list, compact)
+	}
+	return list
+}
+
+// moment reads a time, as RFC 3339 or as seconds since 1970; null is none.
+func moment(value []byte) (time.Time, error) {
+	if string(value) == "null" {
+		return time.Time{}, nil
+	}
+	if value[0] == '"' {
+		s, err := text(value)
+		if err != nil {
+			return time.Time{}, err
+		}
+		t, err := time.Parse(time.RFC3339Nano, s)
+		return t.UTC(), err
+	}
+	var seconds float64
+	if err := json.Unmarshal(value, &seconds); err != nil {
+		return time.Time{}, err
+	}
+	whole, fraction := math.Modf(seconds)
+	if whole < 0 || whole > math.MaxInt32*1000.0 {
+		return time.Time{}, errors.New("no time of our days")
+	}
+	return time.Unix(int64(whole), int64(fraction*1e9)).UTC(), nil
+}
+
+// Heard gives what a heartbeat at a time changes of the instance's health; news
+// is false where it changes nothing (design §4). A ZOMBIE stays one: that it
+// lives is what is wrong with it, whatever it says of itself.
+func (i *Instance) Heard(h Heartbeat, now time.Time) (ev HealthChanged, news bool) {
+	switch {
+	case i.Health == HealthZombie, i.Health == h.Health:
+		return HealthChanged{}, false
+	case h.Health == HealthOK:
+		return HealthChanged{Health: HealthOK}, i.State < Terminated
+	}
+	ev = HealthChanged{Health: h.Health, Errors: h.Errors, ErrorTime: &h.ErrorTime}
+	if h.ErrorTime.IsZero() {
+		ev.ErrorTime = &now
+	}
+	if ev.Errors == nil {
+		ev.Errors = []json.RawMessage{}
+	}
+	return ev, true
+}
