@@ -64,23 +64,39 @@ func (r *Registry) Kind(c events.Config) (Kind, error) {
 
 // General is the general section of a config (design §1).
 type General struct {
-	EngineClass    string `json:"engine_class"`    // "": the default engine
-	ChefCredential string `json:"chef_credential"` // "": none
+	EngineClass    string // "": the default engine
+	ChefCredential string // "": none
+	// MaxUnhealthyFraction is the part of a domain that may be replaced for
+	// health at a time, [0, 1]; one instance always may.
+	MaxUnhealthyFraction float64
 }
 
-// laterGeneral are keys that the design names and this version does not have.
-var laterGeneral = []string{"max_unhealthy_fraction", "termination_policy", "dry_run"}
+// defaultUnhealthyFraction is max_unhealthy_fraction where it is not given.
+const defaultUnhealthyFraction = 0.5
 
-// ParseGeneral reads a general section; nil gives the zero General. It fails
-// with a *FieldError.
+// laterGeneral are keys that the design names and this version does not have.
+var laterGeneral = []string{"termination_policy", "dry_run"}
+
+// ParseGeneral reads a general section; nil gives the defaults. It fails with a
+// *FieldError.
 func ParseGeneral(section json.RawMessage) (General, error) {
-	var g General
-	err := DecodeSection(SectionGeneral, section, &g)
+	var given struct {
+		EngineClass          string   `json:"engine_class"`
+		ChefCredential       string   `json:"chef_credential"`
+		MaxUnhealthyFraction *float64 `json:"max_unhealthy_fraction"`
+	}
+	err := DecodeSection(SectionGeneral, section, &given)
 	if field, ok := errors.AsType[*FieldError](err); ok {
 		for _, key := range laterGeneral {
 			if field.Field == SectionGeneral+"."+key {
 				field.Message = "this version does not have it yet; leave it out"
 			}
+		}
+	}
+	g := General{EngineClass: given.EngineClass, ChefCredential: given.ChefCredential, MaxUnhealthyFraction: defaultUnhealthyFraction}
+	if f := given.MaxUnhealthyFraction; f != nil && err == nil {
+		if g.MaxUnhealthyFraction = *f; *f < 0 || *f > 1 {
+			err = &FieldError{Field: SectionGeneral + ".max_unhealthy_fraction", Message: "must be a number from 0 to 1"}
 		}
 	}
 	return g, err

@@ -33,10 +33,17 @@ type View struct {
 	// are shared with everyone and are not to be changed.
 	Instances []*events.Instance
 	Memory    json.RawMessage // what the last recorded decision kept; nil: nothing
+	// Spared are unhealthy instances that are not to be replaced yet, by their
+	// ids: they count as the others do. nil: none. See Unhealthy.
+	Spared map[string]bool
 	// MaxActions is how many launches and terminations, counted together, one
 	// decision may ask for; what is above is cut off.
 	MaxActions int
 }
+
+// Unhealthy reports whether an instance is to be terminated and replaced now.
+// It is what an engine asks in place of the instance's own Unhealthy.
+func (v *View) Unhealthy(i *events.Instance) bool { return i.Unhealthy() && !v.Spared[i.ID] }
 
 // Launch asks for one instance.
 type Launch struct {

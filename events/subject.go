@@ -55,6 +55,24 @@ func (p Prefix) Node(nodeID, op string) string {
 	return string(p) + ".node." + Token(nodeID) + "." + op
 }
 
+// AllHeartbeats is the subject filter of the heartbeats of all instances.
+func (p Prefix) AllHeartbeats() string { return string(p) + ".node.*." + OpHeartbeat }
+
+// HeartbeatNode gives the instance, a plain name, that a heartbeat's subject
+// names; ok is false where it names none.
+func (p Prefix) HeartbeatNode(subject string) (nodeID string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, string(p)+".node.")
+	if !ok {
+		return "", false
+	}
+	token, ok := strings.CutSuffix(rest, "."+OpHeartbeat)
+	if !ok {
+		return "", false
+	}
+	nodeID, err := ParseToken(token)
+	return nodeID, err == nil
+}
+
 // Provisioner is the subject of a request to the provisioner of a site: op is
 // "provision", "terminate_nodes" or "dump_state".
 func (p Prefix) Provisioner(site, op string) string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -86,17 +87,24 @@ func (r *Reader) DescribeDefinition(ctx context.Context, name string) (*events.D
 type Counts struct {
 	Domains   int                          `json:"domains"`
 	Instances map[events.InstanceState]int `json:"instances"`
+
+	LateTerminations int `json:"late_terminations"` // instances that have been TERMINATING for longer than they may
 }
 
-// Counts counts all domains and instances, as far as this process has folded.
-func (r *Reader) Counts() Counts {
+// Counts counts all domains and instances, as far as this process has folded. A
+// termination is late when it has taken longer than terminateDeadline.
+func (r *Reader) Counts(terminateDeadline time.Duration) Counts {
 	c := Counts{Instances: map[events.InstanceState]int{}}
+	lateBefore := time.Now().Add(-terminateDeadline)
 	r.replica.View(func(s *events.State) {
 		for range s.Domains() {
 			c.Domains++
 		}
 		for i := range s.AllInstances() {
 			c.Instances[i.State]++
+			if i.State == events.Terminating && i.StateTime.Before(lateBefore) {
+				c.LateTerminations++
+			}
 		}
 	})
 	return c

@@ -252,7 +252,7 @@ func TestReader_InstancePages(t *testing.T) {
 		}
 	}
 	want := projections.Counts{Domains: 1, Instances: map[events.InstanceState]int{events.Requesting: 4, events.Running: 1}}
-	if diff := cmp.Diff(want, reader.Counts()); diff != "" {
+	if diff := cmp.Diff(want, reader.Counts(time.Hour)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -227,10 +227,11 @@ func (s *Service) lead() *passes.Leader {
 			return projections.NewProjector(s.replica, s.events, s.bucket, s.log)
 		},
 		Logger:         s.log,
-		DecideInterval: s.cfg.DeciderLoopInterval, ReapInterval: s.cfg.ReaperInterval, ReapAge: s.cfg.RecordReapingMaxAge,
-		RetryInterval: s.cfg.RetryInterval, LeaseTTL: s.cfg.LeaseTTL, ExternalDecide: s.cfg.ExternalDecide,
+		DecideInterval: s.cfg.DeciderLoopInterval, DoctorInterval: s.cfg.DoctorInterval,
+		ReapInterval: s.cfg.ReaperInterval, ReapAge: s.cfg.RecordReapingMaxAge,
+		RetryInterval: s.cfg.RetryInterval, TerminateLate: s.cfg.TerminateDeadline, LeaseTTL: s.cfg.LeaseTTL, ExternalDecide: s.cfg.ExternalDecide,
 		OnTerm: func(t *passes.Term) (func(), error) {
-			return natsapi.ServeLeader(s.nc, s.cfg.Prefix, runPass(t), t.Orphan)
+			return natsapi.ServeLeader(s.nc, s.cfg.Prefix, natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat})
 		},
 	})
 }
@@ -239,11 +240,6 @@ func (s *Service) lead() *passes.Leader {
 func runPass(t *passes.Term) func(context.Context, string) (natsapi.PassResult, error) {
 	return func(ctx context.Context, pass string) (natsapi.PassResult, error) {
 		r, err := t.Run(ctx, pass)
-		if errors.Is(err, passes.ErrUnknownPass) {
-			refused := commands.ErrBadRequest.With("pass %q is not in this version yet; use decide or reap", pass)
-			refused.Field = "pass"
-			return natsapi.PassResult{}, refused
-		}
 		return natsapi.PassResult{
 			Pass: pass, Domains: r.Domains, Launched: r.Launched, Terminated: r.Terminated, Changed: r.Changed,
 			Errors: r.Errors, Seq: r.Seq, DurationMS: r.Duration.Milliseconds(),
@@ -269,10 +265,10 @@ func (s *Service) run(name string, work func(context.Context) error) {
 }
 
 func (s *Service) status(ctx context.Context) (natsapi.Status, error) {
-	counts := s.reader.Counts()
+	counts := s.reader.Counts(s.cfg.TerminateDeadline)
 	status := natsapi.Status{
 		ServiceName: s.cfg.ServiceName, AppliedSeq: s.replica.Applied(), CheckpointSeq: s.reader.CheckpointSeq(ctx),
-		Domains: counts.Domains, Instances: counts.Instances,
+		Domains: counts.Domains, Instances: counts.Instances, LateTerminations: counts.LateTerminations,
 	}
 	holder, err := s.cell.Lease().Holder(ctx)
 	if errors.Is(err, projections.ErrNotFound) {

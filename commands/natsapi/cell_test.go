@@ -75,7 +75,7 @@ func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
 		DefaultUser: "root", Reads: c.reader, Engines: known(), Logger: quiet,
 		Handler: &commands.Handler{Log: c.log, Replica: c.replica, Engines: known(), NewID: uuid.NewString},
 		Status: func(ctx context.Context) (natsapi.Status, error) {
-			counts := c.reader.Counts()
+			counts := c.reader.Counts(time.Hour)
 			return natsapi.Status{ServiceName: "epum", AppliedSeq: c.replica.Applied(), Domains: counts.Domains, Instances: counts.Instances}, nil
 		},
 	}

@@ -89,46 +89,64 @@ func replyOf(msg *nats.Msg) ([]byte, error) {
 	return nil, body.Error
 }
 
+// LeaderCalls are what only the leader can answer. Run is called from goroutines
+// of its own; the others from one each, and must not block.
+type LeaderCalls struct {
+	Run       func(ctx context.Context, pass string) (PassResult, error)
+	Orphan    func(nodeID, site string)        // hears of each orphan reported by any process
+	Heartbeat func(nodeID string, body []byte) // hears of each heartbeat of an instance
+}
+
 // ServeLeader answers the calls that only the leader can: a leader starts it
 // with its term and stops it with the term's end, which ends the context of
-// passes under way. run is called from goroutines of its own; orphan, which
-// hears of each orphan reported by any process, from one and must not block.
-func ServeLeader(
-	nc *nats.Conn, prefix events.Prefix,
-	run func(ctx context.Context, pass string) (PassResult, error), orphan func(nodeID, site string),
-) (stop func(), err error) {
+// passes under way.
+func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	passes, err := nc.Subscribe(prefix.LeaderCall(OpRunPass), func(msg *nats.Msg) {
-		go func() {
-			if err := servePass(ctx, nc, msg, run); err != nil {
-				_ = respondError(nc, msg.Reply, commands.AsError(err)) // the asker's time-out covers a lost reply
-			}
-		}()
-	})
-	if err != nil {
+	var subs []*nats.Subscription
+	stop = func() {
 		cancel()
-		return nil, fmt.Errorf("subscribe to run_pass: %w", err)
-	}
-	orphans, err := nc.Subscribe(prefix.LeaderCall(opOrphan), func(msg *nats.Msg) {
-		var o orphanReport
-		if json.Unmarshal(msg.Data, &o) == nil && o.NodeID != "" {
-			orphan(o.NodeID, o.Site)
+		// What has come already is answered: the term is over. It fails only where
+		// the connection is closed, and the subscriptions with it.
+		for _, sub := range subs {
+			_ = sub.Drain()
 		}
-	})
-	if err != nil {
-		cancel()
-		return nil, errors.Join(fmt.Errorf("subscribe to orphan: %w", err), passes.Unsubscribe())
+	}
+	for subject, handle := range map[string]nats.MsgHandler{
+		prefix.LeaderCall(OpRunPass): func(msg *nats.Msg) {
+			go func() {
+				if err := servePass(ctx, nc, msg, calls.Run); err != nil {
+					_ = respondError(nc, msg.Reply, commands.AsError(err)) // the asker's time-out covers a lost reply
+				}
+			}()
+		},
+		prefix.LeaderCall(opOrphan): func(msg *nats.Msg) {
+			var o orphanReport
+			if json.Unmarshal(msg.Data, &o) == nil && o.NodeID != "" {
+				calls.Orphan(o.NodeID, o.Site)
+			}
+		},
+		prefix.AllHeartbeats(): func(msg *nats.Msg) {
+			if nodeID, ok := prefix.HeartbeatNode(msg.Subject); ok && ctx.Err() == nil {
+				calls.Heartbeat(nodeID, msg.Data)
+			}
+		},
+	} {
+		sub, err := nc.Subscribe(subject, handle)
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+		}
+		subs = append(subs, sub)
+		if err := sub.SetPendingLimits(pendingMsgs, pendingBytes); err != nil {
+			stop()
+			return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+		}
 	}
 	if err := nc.FlushTimeout(flushTimeout); err != nil {
-		cancel()
-		return nil, errors.Join(fmt.Errorf("start to answer as the leader: %w", err), passes.Unsubscribe(), orphans.Unsubscribe())
+		stop()
+		return nil, fmt.Errorf("start to answer as the leader: %w", err)
 	}
-	return func() {
-		cancel()
-		// What has come already is answered: the term is over. They fail only where
-		// the connection is closed, and the subscriptions with it.
-		_, _ = passes.Drain(), orphans.Unsubscribe()
-	}, nil
+	return stop, nil
 }
 
 func servePass(ctx context.Context, nc *nats.Conn, msg *nats.Msg, run func(context.Context, string) (PassResult, error)) error {

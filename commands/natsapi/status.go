@@ -10,6 +10,9 @@ type Status struct {
 	CheckpointSeq uint64                       `json:"checkpoint_seq"`
 	Domains       int                          `json:"domains"`
 	Instances     map[events.InstanceState]int `json:"instances"`
+	// LateTerminations is how many instances have been TERMINATING for longer than
+	// terminate_deadline. They are asked again and again.
+	LateTerminations int `json:"late_terminations"`
 }
 
 // LeaderStatus says who leads.

@@ -139,9 +139,14 @@ func (t *Term) evaluate(id events.DomainID, l *look, r *runner) (*unit, error) {
 	if l.domain.Removed {
 		return t.drain(l), nil
 	}
+	waiting := spare(l)
+	l.view.Spared = waiting.ids
 	d, err := r.decide(t.Engines, l)
 	if err != nil {
 		return nil, err
+	}
+	if waiting.ids != nil {
+		d.Reason += waiting.reason()
 	}
 	return t.unitOf(id, l, r, d), nil
 }
@@ -180,13 +185,14 @@ func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision
 	record := t.draft(id.DecisionKey(), nil, events.Guard{Key: id.DecisionKey(), Seq: l.decisionSeq}, "")
 	actions := make([]events.Draft, 0, 1+len(launches)+len(d.Terminations))
 	actions = append(actions, record)
-	for _, launch := range launches {
+	replaced := replaced(l, d.Terminations)
+	for n, launch := range launches {
 		instance := t.NewID()
 		made.Launches = append(made.Launches, instance)
 		key := id.InstanceKey(instance)
 		actions = append(actions, t.draft(key, events.LaunchRequested{
 			LaunchID: t.NewID(), DeployableType: launch.DeployableType, Site: launch.Site, Allocation: launch.Allocation,
-			ExtraVars: launch.ExtraVars, Attempt: launch.attempt,
+			ExtraVars: launch.ExtraVars, Attempt: launch.attempt, Replaces: nth(replaced, n),
 		}, events.Guard{Key: key}, record.ID))
 	}
 	for _, instance := range d.Terminations {
@@ -196,10 +202,18 @@ func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision
 		actions[1].Guard = events.Guard{Key: id.Key(), Seq: l.domain.Seq}
 	}
 	made.Terminations = d.Terminations
-	made.Saw = saw(l.instances, d)
+	made.Saw = saw(l, d)
 	actions[0].Event = made
 	u.drafts, u.launched, u.terminated, u.changed = actions, len(launches), len(d.Terminations), 1
 	return u
+}
+
+// nth is an element of a list; "" behind its end.
+func nth(list []string, n int) string {
+	if n < len(list) {
+		return list[n]
+	}
+	return ""
 }
 
 func (t *Term) draft(key events.Key, ev events.Event, guard events.Guard, causation string) events.Draft {
@@ -209,10 +223,10 @@ func (t *Term) draft(key events.Key, ev events.Event, guard events.Guard, causat
 }
 
 // saw is the record of what was decided on.
-func saw(instances []*events.Instance, d engines.Decision) json.RawMessage {
+func saw(l *look, d engines.Decision) json.RawMessage {
 	counts := map[events.InstanceState]int{}
 	unhealthy := 0
-	for _, i := range instances {
+	for _, i := range l.instances {
 		counts[i.State]++
 		if i.Unhealthy() {
 			unhealthy++
@@ -221,9 +235,10 @@ func saw(instances []*events.Instance, d engines.Decision) json.RawMessage {
 	data, err := json.Marshal(struct {
 		Counts    map[events.InstanceState]int `json:"counts"`
 		Unhealthy int                          `json:"unhealthy,omitempty"`
+		Spared    int                          `json:"spared,omitempty"` // unhealthy ones that wait for their replacement
 		Target    int                          `json:"target"`
 		Engine    json.RawMessage              `json:"engine,omitempty"`
-	}{counts, unhealthy, d.Target, d.Saw})
+	}{counts, unhealthy, len(l.view.Spared), d.Target, d.Saw})
 	if err != nil { // check has seen that d.Saw is JSON
 		panic(errors.Join(errors.New("passes: encode what a decision saw"), err))
 	}

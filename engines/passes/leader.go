@@ -70,9 +70,11 @@ type Config struct {
 
 	DecideInterval time.Duration // between full decide passes
 	DecideTimeout  time.Duration // for one engine's decide; 0: 1 s
+	DoctorInterval time.Duration // between doctor passes
 	ReapInterval   time.Duration // between reaper passes
 	ReapAge        time.Duration // of an ended instance's record before it is reaped
 	RetryInterval  time.Duration // between re-sends of a request
+	TerminateLate  time.Duration // how long a termination may take before it is late: logged, and asked for less often
 	LeaseTTL       time.Duration
 	ExternalDecide bool // no pass and no re-send starts by itself
 

@@ -1,12 +1,9 @@
 package passes
 
 import (
-	"container/heap"
-	"encoding/json"
 	"strconv"
 	"time"
 
-	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -21,25 +18,25 @@ type outbox struct {
 	term    *Term
 	pending map[string]*request // instance id → what it waits for
 	fresh   []*request          // never sent in this term
-	due     requests            // a heap of the others; what pending does not have is void
+	due     *calendar[*request] // the others; what pending does not have is void
 	orphans map[string]time.Time
-	boot    map[string]time.Duration // health section → boot_timeout; few differ
-	epoch   []string                 // value of the header of the same name
-	elected []string                 // value of the header Epum-Time
+	epoch   []string // value of the header of the same name
+	elected []string // value of the header Epum-Time
 }
 
 // request is something a provisioner is asked about one instance.
 type request struct {
 	instance *events.Instance
 	op       string
-	at       time.Time // when it is due, by this process's clock
+	since    time.Time // when it was first sent in this term; zero: never
+	late     int       // how often it was sent after it was late
 }
 
 // newOutbox starts with all that the log leaves open, and asks after every
 // instance that ought to be alive.
 func newOutbox(t *Term) *outbox {
 	o := &outbox{
-		term: t, pending: map[string]*request{}, orphans: map[string]time.Time{}, boot: map[string]time.Duration{},
+		term: t, pending: map[string]*request{}, due: newCalendar[*request](t.Clock()), orphans: map[string]time.Time{},
 		epoch:   []string{strconv.FormatUint(t.epoch, 10)},
 		elected: []string{t.elected.UTC().Format(time.RFC3339Nano)},
 	}
@@ -91,8 +88,7 @@ func (o *outbox) put(s *events.State, i *events.Instance) {
 		return
 	}
 	// It ought to run after the boot time-out: then ask what became of it.
-	r.at = o.term.Clock().Add(o.bootTimeout(s.Domain(i.Domain)))
-	heap.Push(&o.due, r)
+	o.due.put(o.term.Clock().Add(min(o.term.health.of(s.Domain(i.Domain)).BootTimeout, mostBoot)), r)
 }
 
 // asks says what a provisioner is to be asked about an instance; "": nothing.
@@ -111,56 +107,60 @@ func asks(i *events.Instance) string {
 // mostBoot bounds how long a request about an instance that boots is kept.
 const mostBoot = time.Hour
 
-// bootTimeout is the domain's, or the default where there is no domain.
-func (o *outbox) bootTimeout(d *events.Domain) time.Duration {
-	var section json.RawMessage
-	if d != nil {
-		section = d.Config.Health
-	}
-	timeout, known := o.boot[string(section)]
-	if !known {
-		health, err := engines.ParseHealth(section)
-		if err != nil { // no such config was ever accepted
-			health, _ = engines.ParseHealth(nil)
-		}
-		timeout = min(health.BootTimeout, mostBoot)
-		o.boot[string(section)] = timeout
-	}
-	return timeout
-}
-
 // next is when the first request is due again, at the latest at latest.
-func (o *outbox) next(latest time.Time) time.Time {
-	for len(o.due) > 0 && o.pending[o.due[0].instance.ID] != o.due[0] {
-		heap.Pop(&o.due)
-	}
-	if len(o.due) > 0 && o.due[0].at.Before(latest) {
-		return o.due[0].at
-	}
-	return latest
-}
+func (o *outbox) next(latest time.Time) time.Time { return o.due.next(latest) }
 
 // send sends what was never sent and, if again, what is due again.
 func (o *outbox) send(now time.Time, again bool) {
-	sent := o.fresh[:0]
-	for _, r := range o.fresh {
+	candidates := o.fresh
+	o.fresh = nil
+	if again {
+		candidates = append(candidates, o.due.take(now)...)
+	}
+	sent := candidates[:0]
+	for _, r := range candidates {
 		if o.pending[r.instance.ID] == r {
 			sent = append(sent, r)
 		}
 	}
-	o.fresh = nil
-	for again && !o.next(now.Add(1)).After(now) {
-		sent = append(sent, o.due[0])
-		heap.Pop(&o.due)
-	}
 	o.post(sent)
 	for _, r := range sent {
-		r.at = now.Add(o.term.RetryInterval)
-		if r.op == events.OpDumpState {
-			r.at = now.Add(mostDelay)
-		}
-		heap.Push(&o.due, r)
+		o.due.put(now.Add(o.pause(r, now)), r)
 	}
+}
+
+// pause is how long lies between two sends of a request. A termination that is
+// late is asked for ever less often, but always again.
+func (o *outbox) pause(r *request, now time.Time) time.Duration {
+	if r.since.IsZero() {
+		r.since = now
+	}
+	retry := o.term.RetryInterval
+	switch {
+	case r.op == events.OpDumpState:
+		return mostDelay
+	case r.op != events.OpTerminateNodes || o.age(r, now) <= o.term.TerminateLate:
+		return retry
+	}
+	if r.late == 0 {
+		i := r.instance
+		o.term.Logger.Warn("termination is late", "instance", i.ID, "owner", i.Domain.Owner, "domain", i.Domain.Name,
+			"site", i.Site, "state", string(i.State), "age", o.age(r, now).Round(time.Second))
+	}
+	r.late++
+	most := max(mostDelay, retry)
+	if r.late > 20 { // far beyond a minute, whatever the interval
+		return most
+	}
+	return min(retry<<r.late, most)
+}
+
+// age is how long an instance has been asked to end.
+func (o *outbox) age(r *request, now time.Time) time.Duration {
+	if r.instance.State == events.Terminating {
+		return o.term.now(time.Time{}).Sub(r.instance.StateTime)
+	}
+	return now.Sub(r.since) // a ZOMBIE: its state is older than its wrong
 }
 
 // terminateOrphan asks for the end of an instance that nobody wants, at most
@@ -182,20 +182,4 @@ func (o *outbox) terminateOrphan(lost orphan) {
 	}
 	o.term.Logger.Warn("terminating an instance that nobody wants", "instance", lost.nodeID, "site", lost.site)
 	o.request(lost.site, events.OpTerminateNodes, events.TerminateRequest{Nodes: []string{lost.nodeID}}, 0)
-}
-
-// requests is a heap of requests, the one due first on top.
-type requests []*request
-
-// Len implements heap.Interface, as do the methods below.
-func (r requests) Len() int           { return len(r) }
-func (r requests) Less(i, j int) bool { return r[i].at.Before(r[j].at) }
-func (r requests) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-func (r *requests) Push(x any)        { *r = append(*r, x.(*request)) } //nolint:errcheck // only requests are pushed
-func (r *requests) Pop() any {
-	last := len(*r) - 1
-	x := (*r)[last]
-	(*r)[last] = nil
-	*r = (*r)[:last]
-	return x
 }

@@ -91,10 +91,10 @@ func newBench(t *testing.T) *bench {
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	b.term = newTerm(NewLeader(Config{
-		Prefix: "epum", ServiceName: "svc", Replica: replica, Sender: b, Logger: logger, RetryInterval: 5 * time.Second,
+		Prefix: "epum", ServiceName: "svc", Replica: replica, Sender: b, Logger: logger, RetryInterval: 5 * time.Second, TerminateLate: 10 * time.Minute,
 		Clock: func() time.Time { return b.now },
 	}))
-	b.term.epoch, b.term.elected = 7, at(1)
+	b.term.epoch, b.term.elected, b.term.began = 7, at(1), b.now
 	return b
 }
 
@@ -282,8 +282,8 @@ func TestOutbox_Retries(t *testing.T) {
 	b.now = at(100)
 	o.send(b.now, true)
 	b.want("nothing is pending")
-	if len(o.pending) != 0 || len(o.due) != 0 || len(o.fresh) != 0 {
-		t.Errorf("%d pending, %d due, %d fresh", len(o.pending), len(o.due), len(o.fresh))
+	if len(o.pending) != 0 || len(o.due.slots) != 0 || len(o.fresh) != 0 {
+		t.Errorf("%d pending, %d due, %d fresh", len(o.pending), len(o.due.slots), len(o.fresh))
 	}
 }
 

@@ -33,6 +33,15 @@ type unit struct {
 	changed    int
 	again      bool      // there is more to decide once this is folded
 	wake       time.Time // decide again then; zero: no need
+	// done hears whether the unit is in the log, or was left out since a guard no
+	// longer holds. nil: nobody asks.
+	done func(landed bool)
+}
+
+func (u *unit) tell(landed bool) {
+	if u.done != nil {
+		u.done(landed)
+	}
 }
 
 // encode encodes the unit's events. What cannot be appended is found out here,
@@ -102,7 +111,7 @@ func (p *packer) failed(id events.DomainID, err error) {
 // wakeAt has a domain decided on at a time in the log's terms.
 func (t *Term) wakeAt(u *unit) {
 	in := u.wake.Sub(t.now(time.Time{}))
-	t.wake[u.domain] = t.Clock().Add(max(in, 0))
+	t.wake.put(t.Clock().Add(max(in, 0)), u.domain)
 }
 
 // flush commits what has been added. After a refusal the units that moved are
@@ -183,6 +192,7 @@ func (p *packer) committed(batch []*unit) {
 		if u.again {
 			p.term.again[u.domain] = true
 		}
+		u.tell(true)
 	}
 }
 
@@ -192,16 +202,20 @@ func (p *packer) dropMoved(ctx context.Context, queue []*unit) ([]*unit, error) 
 	if _, err := p.term.Replica.Barrier(ctx); err != nil {
 		return nil, fmt.Errorf("catch up after a refused batch: %w", err)
 	}
-	var kept []*unit
+	var kept, moved []*unit
 	p.term.Replica.View(func(s *events.State) {
 		for _, u := range queue {
 			if holds(s, u.drafts) {
 				kept = append(kept, u)
 			} else {
-				p.term.again[u.domain] = true
+				moved = append(moved, u)
 			}
 		}
 	})
+	for _, u := range moved {
+		p.term.again[u.domain] = true
+		u.tell(false)
+	}
 	return kept, nil
 }
 

@@ -120,7 +120,7 @@ func TestPacker_Add(t *testing.T) {
 			log := &appendLog{}
 			b := newBench(t)
 			b.term.Log, b.term.NewID = log, func() string { return "pass" }
-			b.term.outbox, b.term.requests = newOutbox(b.term), b.term.Replica.NewFeed(nil)
+			b.term.outbox, b.term.doctor, b.term.changes = newOutbox(b.term), newDoctor(b.term), b.term.Replica.NewFeed(nil)
 			p := &packer{term: b.term, pass: PassDecide, result: &Result{}}
 			for _, u := range tt.units {
 				if err := p.add(t.Context(), outcome{unit: u}); err != nil {

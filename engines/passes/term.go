@@ -14,6 +14,7 @@ import (
 // The passes, as run_pass names them.
 const (
 	PassDecide = "decide"
+	PassDoctor = "doctor"
 	PassReap   = "reap"
 )
 
@@ -23,7 +24,7 @@ type Result struct {
 	Domains    int // looked at
 	Launched   int
 	Terminated int
-	Changed    int // decision records and records reaped
+	Changed    int // decision records, changes of health, and records reaped
 	Errors     int // domains whose engine failed
 	Seq        uint64
 	Duration   time.Duration
@@ -33,18 +34,20 @@ type Result struct {
 var ErrUnknownPass = errors.New("passes: no such pass")
 
 // Term is one process's time as the leader. Its passes run one at a time, on
-// the goroutine of serve; Run and Orphan may be called from anywhere.
+// the goroutine of serve; Run, Orphan and Heartbeat may be called from anywhere.
 type Term struct {
 	*Leader
 	epoch   uint64
 	elected time.Time // the election's timestamp in the log
 	began   time.Time // by this process's clock, when the election was known
 
-	engines  map[events.DomainID]*runner
-	outbox   *outbox
-	requests *projections.Feed             // the instances that changed, for the outbox
-	again    map[events.DomainID]bool      // to be decided as soon as the last append is folded
-	wake     map[events.DomainID]time.Time // to be decided then: a back-off ends
+	engines map[events.DomainID]*runner
+	outbox  *outbox
+	doctor  *doctor
+	health  healthConfigs
+	changes *projections.Feed          // the instances and domains that changed, for outbox and doctor
+	again   map[events.DomainID]bool   // to be decided as soon as the last append is folded
+	wake    *calendar[events.DomainID] // to be decided then: a back-off ends
 
 	runs    chan run
 	orphans chan orphan
@@ -71,7 +74,7 @@ func newTerm(l *Leader) *Term {
 		Leader:  l,
 		engines: map[events.DomainID]*runner{},
 		again:   map[events.DomainID]bool{},
-		wake:    map[events.DomainID]time.Time{},
+		wake:    newCalendar[events.DomainID](l.Clock()),
 		runs:    make(chan run),
 		orphans: make(chan orphan, 1024),
 	}
@@ -118,8 +121,8 @@ func (t *Term) serve(ctx context.Context, epoch uint64, release func()) error {
 	t.appended(epoch)
 	decisions := t.Replica.NewFeed(concernsDecide)
 	defer decisions.Close()
-	t.requests = t.Replica.NewFeed(func(e events.Envelope) bool { return e.Key.Kind() == events.KindInstance })
-	defer t.requests.Close()
+	t.changes = t.Replica.NewFeed(concernsInstances)
+	defer t.changes.Close()
 	if err := t.Replica.WaitFor(ctx, epoch); err != nil {
 		return fmt.Errorf("fold the election: %w", err)
 	}
@@ -137,7 +140,7 @@ func (t *Term) serve(ctx context.Context, epoch uint64, release func()) error {
 		<-projector
 	}()
 
-	t.outbox = newOutbox(t)
+	t.outbox, t.doctor = newOutbox(t), newDoctor(t)
 	if t.OnTerm != nil {
 		end, err := t.OnTerm(t)
 		if err != nil {
@@ -150,6 +153,12 @@ func (t *Term) serve(ctx context.Context, epoch uint64, release func()) error {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// concernsInstances says which events the outbox and the doctor want to know of.
+func concernsInstances(e events.Envelope) bool {
+	kind := e.Key.Kind()
+	return kind == events.KindInstance || kind == events.KindDomain
 }
 
 // concernsDecide says which events call for a decision: not the leader's own,
@@ -169,6 +178,8 @@ func concernsDecide(e events.Envelope) bool {
 func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 	decideDue, stopDecide := t.every(t.DecideInterval)
 	defer stopDecide()
+	doctorDue, stopDoctor := t.every(t.DoctorInterval)
+	defer stopDoctor()
 	reapDue, stopReap := t.every(t.ReapInterval)
 	defer stopReap()
 	if !t.ExternalDecide {
@@ -187,11 +198,15 @@ func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 			return ctx.Err()
 		case <-decisions.Ready():
 			err = t.onChange(ctx, decisions)
-		case <-t.requests.Ready():
+		case <-t.changes.Ready():
+		case <-t.doctor.ready:
+			err = t.treat(ctx)
 		case <-timer.C:
 			err = t.onDue(ctx)
 		case <-decideDue:
 			_, err = t.decide(ctx, nil)
+		case <-doctorDue:
+			_, err = t.examine(ctx)
 		case <-reapDue:
 			_, err = t.reap(ctx)
 		case r := <-t.runs:
@@ -241,25 +256,15 @@ func (t *Term) nextDue() time.Duration {
 		return atMost
 	}
 	now := t.Clock()
-	next := t.outbox.next(now.Add(atMost))
-	for _, at := range t.wake {
-		if at.Before(next) {
-			next = at
-		}
-	}
-	return max(next.Sub(now), 0)
+	return max(t.outbox.next(t.wake.next(now.Add(atMost))).Sub(now), 0)
 }
 
 // onDue decides on the domains whose back-off ends. What the outbox has due is
 // sent before the loop waits again.
 func (t *Term) onDue(ctx context.Context) error {
-	now := t.Clock()
 	domains := map[events.DomainID]bool{}
-	for id, at := range t.wake {
-		if !at.After(now) {
-			domains[id] = true
-			delete(t.wake, id)
-		}
+	for _, id := range t.wake.take(t.Clock()) {
+		domains[id] = true
 	}
 	if len(domains) == 0 {
 		return nil
@@ -271,16 +276,32 @@ func (t *Term) onDue(ctx context.Context) error {
 // flush sends what the log now asks for, once this term's last append is
 // folded, and, unless the passes are driven from outside, what is due again.
 func (t *Term) flush(ctx context.Context) error {
+	if err := t.catchUp(ctx); err != nil {
+		return err
+	}
+	t.outbox.send(t.Clock(), !t.ExternalDecide)
+	return nil
+}
+
+// catchUp waits until this term's last append is folded, and notes what changed.
+func (t *Term) catchUp(ctx context.Context) error {
 	if err := t.Replica.WaitFor(ctx, t.lastAppend.Load()); err != nil {
 		return err
 	}
-	t.sendRequests()
+	t.note()
 	return nil
+}
+
+// note passes on what has changed, as far as it is folded.
+func (t *Term) note() {
+	changed := t.changes.Take()
+	t.outbox.note(changed)
+	t.doctor.note(changed)
 }
 
 // sendRequests sends what the log, as far as it is folded, asks for.
 func (t *Term) sendRequests() {
-	t.outbox.note(t.requests.Take())
+	t.note()
 	t.outbox.send(t.Clock(), !t.ExternalDecide)
 }
 
@@ -301,6 +322,8 @@ func (t *Term) onRun(ctx context.Context, r run) error {
 	switch r.pass {
 	case PassDecide:
 		result, err = t.decide(ctx, nil)
+	case PassDoctor:
+		result, err = t.examine(ctx)
 	case PassReap:
 		result, err = t.reap(ctx)
 	default:

@@ -127,11 +127,11 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 	for _, i := range v.Instances {
 		switch {
 		case !i.Valid():
-		case i.Unhealthy():
+		case v.Unhealthy(i):
 			d.Terminations = append(d.Terminations, i.ID)
 		default:
 			healthy++
-			if i.State == events.Running {
+			if i.State == events.Running && !i.Unhealthy() {
 				running++
 			}
 		}
@@ -145,7 +145,7 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 		d.Reason = fmt.Sprintf("%d of %d wanted instances are there: launch %d", healthy, wanted, len(d.Launches))
 	case healthy > wanted:
 		surplus := min(healthy-wanted, room)
-		d.Terminations = append(d.Terminations, victims(v.Instances, surplus)...)
+		d.Terminations = append(d.Terminations, victims(v, surplus)...)
 		d.Reason = fmt.Sprintf("%d instances are there and %d are wanted: terminate %d", healthy, wanted, surplus)
 	case running < wanted:
 		d.Reason = fmt.Sprintf("all %d wanted instances are there, %d of them running", wanted, running)
@@ -171,27 +171,33 @@ func (e *engine) launches(n int) []engines.Launch {
 	return launches
 }
 
-// victims chooses n healthy instances to terminate: those that do not run yet
-// first, then the newest.
-func victims(instances []*events.Instance, n int) []string {
+// victims chooses n instances to terminate that need not be replaced: the
+// unhealthy ones that are spared first, then those that do not run yet, then the
+// newest.
+func victims(v *engines.View, n int) []string {
 	var candidates []*events.Instance
-	for _, i := range instances {
-		if i.Valid() && !i.Unhealthy() {
+	for _, i := range v.Instances {
+		if i.Valid() && !v.Unhealthy(i) {
 			candidates = append(candidates, i)
 		}
 	}
 	slices.SortFunc(candidates, func(a, b *events.Instance) int {
-		if aRuns, bRuns := a.State >= events.Running, b.State >= events.Running; aRuns != bRuns {
-			if bRuns {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(b.ID, a.ID)
+		return cmp.Or(cmp.Compare(worth(a), worth(b)), cmp.Compare(b.ID, a.ID))
 	})
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = candidates[i].ID
 	}
 	return ids
+}
+
+// worth orders what may be terminated.
+func worth(i *events.Instance) int {
+	switch {
+	case i.Unhealthy():
+		return 0
+	case i.State < events.Running:
+		return 1
+	}
+	return 2
 }

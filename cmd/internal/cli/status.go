@@ -36,11 +36,15 @@ there are. Any process of the service may answer.`,
 				if status.Leader != nil {
 					leader = fmt.Sprintf("%s (epoch %d)", clean(status.Leader.Process), status.Leader.Epoch)
 				}
-				return a.printFields(
+				fields := []string{
 					"Service", clean(status.ServiceName), "Leader", leader,
 					"Log", fmt.Sprintf("seq %d, state bucket at %d", status.AppliedSeq, status.CheckpointSeq),
 					"Domains", humanize.Comma(int64(status.Domains)), "Instances", counts(status.Instances),
-				)
+				}
+				if n := status.LateTerminations; n > 0 {
+					fields = append(fields, "Late", a.paint(yellow, fmt.Sprintf("%s terminating for longer than terminate_deadline", humanize.Comma(int64(n)))))
+				}
+				return a.printFields(fields...)
 			})
 		}),
 	}
