@@ -175,7 +175,7 @@ func TestLeader_RunPass(t *testing.T) {
 	c2 := connect(t, c.nc.ConnectedUrl())
 	lead := func(run func(context.Context, string) (natsapi.PassResult, error)) func() {
 		t.Helper()
-		stop, err := natsapi.ServeLeader(c2, events.DefaultPrefix, run, func(string, string) {})
+		stop, err := natsapi.ServeLeader(c2, events.DefaultPrefix, natsapi.LeaderCalls{Run: run})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +237,9 @@ func TestLeader_RunPass(t *testing.T) {
 func TestLeader_Orphans(t *testing.T) {
 	c := startCell(t, nil)
 	orphans := make(chan string, 2)
-	stop, err := natsapi.ServeLeader(c.own, events.DefaultPrefix, nil, func(nodeID, site string) { orphans <- nodeID + "@" + site })
+	stop, err := natsapi.ServeLeader(c.own, events.DefaultPrefix, natsapi.LeaderCalls{
+		Orphan: func(nodeID, site string) { orphans <- nodeID + "@" + site },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +255,33 @@ func TestLeader_Orphans(t *testing.T) {
 			}
 		case <-time.After(5 * time.Second):
 			t.Fatal("no orphan")
+		}
+	}
+}
+
+func TestLeader_Heartbeats(t *testing.T) {
+	c := startCell(t, nil)
+	heard := make(chan string, 3)
+	stop, err := natsapi.ServeLeader(c.own, events.DefaultPrefix, natsapi.LeaderCalls{
+		Heartbeat: func(nodeID string, body []byte) { heard <- nodeID + " " + string(body) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	for _, subject := range []string{"epum.node.i=3C1=3E.ou_heartbeat", "epum.node.i<2>.ou_heartbeat", "epum.node.i3.ou_heartbeat"} {
+		if err := c.nc.Publish(subject, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"i<1> {}", "i3 {}"} { // a token that is not canonical names nobody
+		select {
+		case got := <-heard:
+			if got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("no heartbeat")
 		}
 	}
 }
