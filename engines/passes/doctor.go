@@ -2,7 +2,6 @@ package passes
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
@@ -20,8 +19,9 @@ type doctor struct {
 	mu     sync.Mutex // guards what follows, as heartbeats come from another goroutine
 	vitals map[string]*vital
 	due    *calendar[*vital]
-	news   []heartbeat   // that change a health: the loop commits them
-	ready  chan struct{} // holds an element while there is news
+	news   []heartbeat          // that change a health: the loop commits them
+	ready  chan struct{}        // holds an element while there is news
+	early  map[string]heartbeat // of instances that are not known, or not monitored, by the present fold
 }
 
 // vital is what the doctor knows of one instance.
@@ -34,21 +34,11 @@ type vital struct {
 	gone     bool            // its record is
 }
 
-// heartbeat is one that says something new.
-type heartbeat struct {
-	id   string
-	said events.Heartbeat
-	at   time.Time // when it was heard, in the leader's time
-}
-
-// mostNews is how many heartbeats may wait to be committed. More are dropped:
-// each agent says it again.
-const mostNews = 100_000
-
 // newDoctor starts with all instances that there are.
 func newDoctor(t *Term) *doctor {
 	d := &doctor{
 		term: t, vitals: map[string]*vital{}, due: newCalendar[*vital](t.elected), ready: make(chan struct{}, 1),
+		early: map[string]heartbeat{},
 	}
 	lost := []*vital{}
 	t.Replica.View(func(s *events.State) {
@@ -149,54 +139,6 @@ func (d *doctor) plan(v *vital, now time.Time) {
 	d.due.put(at, v)
 }
 
-// hear takes a heartbeat, from any goroutine.
-func (d *doctor) hear(h heartbeat) {
-	var i *events.Instance
-	var config *engines.Health
-	d.term.Replica.View(func(s *events.State) {
-		if i = s.Instance(h.id); i != nil {
-			config = d.term.health.of(s.Domain(i.Domain))
-		}
-	})
-	if i == nil {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, news := i.Heard(h.said, h.at); !news || !config.MonitorHealth {
-		v := d.vitals[i.ID]
-		if v == nil {
-			v = d.see(i, config)
-		}
-		d.heard(v, h)
-		return
-	}
-	if len(d.news) < mostNews {
-		d.news = append(d.news, h)
-		d.wake()
-	}
-}
-
-// heard notes when an instance was heard, also where its domain is not
-// monitored: whoever begins to then knows. The caller holds the lock.
-func (d *doctor) heard(v *vital, h heartbeat) {
-	v.address = h.said.Address
-	if h.at.After(v.heard) {
-		v.heard = h.at
-	}
-	// Of what lives, the look that is planned will find it has been heard.
-	if v.instance.State >= events.Terminating {
-		d.plan(v, h.at)
-	}
-}
-
-func (d *doctor) wake() {
-	select {
-	case d.ready <- struct{}{}:
-	default:
-	}
-}
-
 // finding is a health that an instance has come to.
 type finding struct {
 	vital    *vital
@@ -210,11 +152,14 @@ func (d *doctor) look(now time.Time) (findings []finding, looked int) {
 	defer d.mu.Unlock()
 	due := d.due.take(now)
 	for _, v := range due {
-		if v.gone || v.config == nil || v.at.IsZero() || v.at.After(now) {
-			continue // void, or put down for another time since
+		if v.at.IsZero() || v.at.After(now) {
+			continue // put down for another time since
+		}
+		v.at = time.Time{}
+		if v.gone || v.config == nil {
+			continue
 		}
 		looked++
-		v.at = time.Time{}
 		health, again := diagnose(v.instance, v.heard, d.term.elected, now, v.config)
 		if health != v.instance.Health {
 			findings = append(findings, finding{v, v.instance, health})
@@ -235,17 +180,6 @@ func (d *doctor) ask(v *vital) {
 	if err := d.term.Sender.Send(d.term.Prefix.OUAgent(address), nil, []byte("{}")); err != nil {
 		d.term.Logger.Warn("agent not asked", "instance", v.instance.ID, "error", err)
 	}
-}
-
-// Heartbeat takes a heartbeat of an instance. It never blocks for long; a
-// heartbeat that cannot be read, or is of no instance that is known, is dropped.
-func (t *Term) Heartbeat(nodeID string, body []byte) {
-	said, err := events.DecodeHeartbeat(nodeID, body)
-	if err != nil {
-		t.Logger.Warn("heartbeat dropped", "instance", nodeID, "error", err)
-		return
-	}
-	t.doctor.hear(heartbeat{id: nodeID, said: said, at: t.now(time.Time{})})
 }
 
 // examine runs the doctor pass: the instances that are due to be looked at.
@@ -293,97 +227,8 @@ func (d *doctor) found(f finding, landed bool) {
 	}
 }
 
-// recordFull stands for errors that an instance's record has no room for.
-var recordFull = json.RawMessage(`"the errors are left out: the record is full"`)
-
-func errorBytes(list []json.RawMessage) (n int) {
-	for _, e := range list {
-		n += len(e) + len(",")
-	}
-	return n
-}
-
 // healthUnit is a change of health, guarded by its instance.
 func (t *Term) healthUnit(i *events.Instance, ev events.HealthChanged) *unit {
 	key := i.Domain.InstanceKey(i.ID)
 	return &unit{domain: i.Domain, drafts: []events.Draft{t.draft(key, ev, events.Guard{Key: key, Seq: i.Seq}, "")}, changed: 1}
-}
-
-// treat commits the health that heartbeats have told, and only then notes that
-// they were heard.
-func (t *Term) treat(ctx context.Context) error {
-	if err := t.catchUp(ctx); err != nil {
-		return err
-	}
-	d := t.doctor
-	d.mu.Lock()
-	news := d.news
-	d.news = nil
-	d.mu.Unlock()
-	if len(news) == 0 {
-		return nil
-	}
-	t.passTime.Store(t.Clock().UnixNano())
-	defer t.passTime.Store(0)
-	p := &packer{term: t, pass: PassDoctor, result: &Result{}}
-	treated := map[string]bool{}
-	for _, h := range news {
-		if treated[h.id] { // behind the one before, once that is folded
-			d.repeat(h)
-			continue
-		}
-		u := t.heartbeatUnit(h)
-		if u == nil {
-			continue
-		}
-		treated[h.id] = true
-		if err := p.add(ctx, outcome{id: u.domain, unit: u}); err != nil {
-			return err
-		}
-	}
-	return p.flush(ctx)
-}
-
-// heartbeatUnit is what a heartbeat changes by the present fold; nil: nothing
-// any more.
-func (t *Term) heartbeatUnit(h heartbeat) *unit {
-	var i *events.Instance
-	t.Replica.View(func(s *events.State) { i = s.Instance(h.id) })
-	if i == nil {
-		return nil
-	}
-	ev, news := i.Heard(h.said, h.at)
-	if !news {
-		t.doctor.hear(h)
-		return nil
-	}
-	if len(i.AppendJSON(nil))+errorBytes(ev.Errors) > events.MaxInstanceBytes {
-		ev.Errors = []json.RawMessage{recordFull}
-	}
-	u := t.healthUnit(i, ev)
-	u.done = func(landed bool) {
-		if landed {
-			t.doctor.committed(i, h)
-		} else {
-			t.doctor.repeat(h)
-		}
-	}
-	return u
-}
-
-// committed notes that a heartbeat was heard whose news is in the log.
-func (d *doctor) committed(i *events.Instance, h heartbeat) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if v := d.vitals[i.ID]; v != nil {
-		d.heard(v, h)
-	}
-}
-
-// repeat has a heartbeat committed once more is folded.
-func (d *doctor) repeat(h heartbeat) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.news = append(d.news, h)
-	d.wake()
 }

@@ -143,6 +143,7 @@ func TestDoctor_Reconfigure(t *testing.T) {
 	}
 	reconfigure(`{"missing_timeout":1.5}`)
 	w.pass(7, []string{"i1 OUT_OF_CONTACT"}, "epum.ouagent.agent-i1.dump_state")
+	w.term.note() // the next look at i1 is planned
 	reconfigure(`{"monitor_health":false}`)
 	w.pass(100, nil)
 	w.heartbeat("i1", "OK")

@@ -141,6 +141,7 @@ func (t *Term) serve(ctx context.Context, epoch uint64, release func()) error {
 	}()
 
 	t.outbox, t.doctor = newOutbox(t), newDoctor(t)
+	go t.doctor.wait(ctx)
 	if t.OnTerm != nil {
 		end, err := t.OnTerm(t)
 		if err != nil {
