@@ -129,7 +129,9 @@ func (f *feed) readUntilIdle(ctx context.Context) (*nats.Msg, meta, error) {
 		if ok || err != nil {
 			return m, info, err
 		}
-		if header1(m.Header, "Nats-Last-Consumer") != "" { // a heartbeat, which accept has compared
+		// A heartbeat, which accept has compared. One that says that flow control has
+		// stalled the consumer comes in the middle of what there is.
+		if header1(m.Header, "Nats-Last-Consumer") != "" && header1(m.Header, headerStalled) == "" {
 			return nil, meta{}, nil
 		}
 	}
@@ -189,7 +191,7 @@ func (f *feed) control(m *nats.Msg) error {
 	}
 	answer := m.Reply
 	if answer == "" {
-		answer = header1(m.Header, "Nats-Consumer-Stalled")
+		answer = header1(m.Header, headerStalled)
 	}
 	if answer != "" {
 		if err := f.nc.Publish(answer, nil); err != nil {

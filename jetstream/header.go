@@ -14,6 +14,7 @@ const (
 	headerTTL          = "Nats-TTL"
 	headerKVOperation  = "KV-Operation"
 	headerMarker       = "Nats-Marker-Reason"
+	headerStalled      = "Nats-Consumer-Stalled" // in a heartbeat: where to answer flow control
 )
 
 // headers builds a nats.Header with two allocations, whatever their number, and

@@ -20,7 +20,7 @@ type ward struct {
 	refuse  bool     // the next append: its guards do not hold
 }
 
-func newWard(t *testing.T, health string) *ward {
+func newWard(t testing.TB, health string) *ward {
 	t.Helper()
 	w := &ward{bench: newBench(t)}
 	ids := 0
@@ -254,5 +254,31 @@ func BenchmarkDoctor_Pass(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkHeartbeat takes heartbeats that change nothing: decode and apply.
+func BenchmarkHeartbeat(b *testing.B) {
+	w := newWard(b, watched)
+	var ids []string
+	for n := range 1000 {
+		ids = append(ids, fmt.Sprintf("01a20569-d60e-739f-833b-%012d", n))
+	}
+	w.running(ids...)
+	bodies := map[string][]byte{}
+	for _, id := range ids {
+		w.heartbeat(id, "OK")
+		bodies[id] = fmt.Appendf(nil, `{"node_id":%q,"state":"OK","caller":"epum-agent-local","timestamp":"2026-01-02T03:04:05Z"}`, id)
+	}
+	w.changed = nil
+	n := 0
+	for b.Loop() {
+		id := ids[n%len(ids)]
+		w.term.Heartbeat(id, bodies[id])
+		n++
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "heartbeats/s")
+	if len(w.term.doctor.news) != 0 {
+		b.Fatal("a heartbeat was news")
 	}
 }

@@ -55,7 +55,7 @@ func (noBucket) Read(context.Context, ...events.Key) ([]projections.Entry, error
 
 // bench is a term with an outbox, a clock that the test drives, and what was sent.
 type bench struct {
-	t    *testing.T
+	t    testing.TB
 	log  *fed
 	seq  uint64
 	term *Term
@@ -79,7 +79,7 @@ func (b *bench) Send(subject string, headers map[string][]string, body []byte) e
 	return nil
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	b := &bench{t: t, log: &fed{events: make(chan fedEvent)}, now: began}
 	logger := slog.New(slog.DiscardHandler)
 	replica := projections.NewReplica(b.log, noBucket{}, logger)

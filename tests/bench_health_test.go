@@ -1,0 +1,118 @@
+package tests
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/cmd/service"
+	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// BenchmarkReports compares instance_info with bare guarded publishes: from the
+// durable publish of each report to its event in the log, against one guarded
+// publish of the same body for each.
+func BenchmarkReports(b *testing.B) {
+	const instances = 10_000
+	e := newBench(b)
+	e.fill(b, instances/10, 10)
+	e.projected()
+	var ids []string
+	for id := range e.documents() {
+		if _, instance, ok := id.Parts(); ok && id.Kind() == events.KindInstance {
+			ids = append(ids, instance)
+		}
+	}
+	bare := newEpumServer(b)
+	_, err := bare.js.CreateStream(bare.ctx(), natsjs.StreamConfig{Name: "bare", Subjects: []string{"bare.>"}, Storage: natsjs.FileStorage})
+	if err != nil {
+		b.Fatal(err)
+	}
+	counter := 0
+	for range b.N {
+		ratio(b, "reports/s",
+			func() float64 {
+				counter++
+				from, began := e.lastSeq(), time.Now()
+				publishReports(b, e.js, ids, func(id string) string { return events.DefaultPrefix.Node(id, events.OpInstanceInfo) }, counter, false)
+				eventually(b, "all reports are in the log", func() bool { return e.lastSeq() >= from+instances })
+				return instances / time.Since(began).Seconds()
+			},
+			func() float64 {
+				began := time.Now()
+				publishReports(b, bare.js, ids, func(id string) string { return fmt.Sprintf("bare.%d.%s", counter, id) }, counter, true)
+				return instances / time.Since(began).Seconds()
+			})
+	}
+}
+
+func (e *epum) lastSeq() uint64 {
+	e.t.Helper()
+	info, err := e.eventStream().Info(e.ctx())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return info.State.LastSeq
+}
+
+// publishReports publishes a report of each instance, 64 in flight.
+func publishReports(b *testing.B, js natsjs.JetStream, ids []string, subject func(id string) string, counter int, guarded bool) {
+	b.Helper()
+	inParallel(b, len(ids), 64, func(i int) error {
+		body := fmt.Appendf(nil, `{"node_id":%q,"state":"600-RUNNING","public_ip":"203.0.113.%d","hostname":"host-%d.example.com","update_counter":%d}`,
+			ids[i], i%256, i, counter)
+		msg := &nats.Msg{Subject: subject(ids[i]), Data: body, Header: nats.Header{}}
+		var opts []natsjs.PublishOpt
+		if guarded {
+			opts = append(opts, natsjs.WithExpectLastSequencePerSubject(0))
+		}
+		_, err := js.PublishMsg(b.Context(), msg, opts...)
+		return err
+	})
+}
+
+// BenchmarkTakeOver measures how soon a hot standby with 100,000 instances has
+// made its first fenced append once the lease falls, as a client hears of both.
+func BenchmarkTakeOver(b *testing.B) {
+	e := newBench(b)
+	e.fill(b, 10_000, 10)
+	for n := range b.N {
+		e.process(eventDriven, func(c *service.Config) { c.RetryInterval = time.Hour })
+		e.leader()
+		fell := e.heard("$KV.epum_leases.leader", func(m *nats.Msg) bool { return m.Header.Get("KV-Operation") == "DEL" })
+		appended := e.heard(events.DefaultPrefix.Event(events.PassKey), func(*nats.Msg) bool { return true })
+		// Something to decide on, which the leader, whose passes are driven from
+		// outside, leaves to the next one.
+		e.do("bench", commands.ReconfigureDomain{DomainID: fmt.Sprint("domain-", n), Config: preserve(12)})
+		e.processes[0].Stop()
+		b.ReportMetric(float64((<-appended).Sub(<-fell).Microseconds())/1000, "ms")
+		b.ReportMetric(0, "ns/op")
+		e.processes = e.processes[1:]
+	}
+}
+
+// heard gives the time at which the first message that counts came.
+func (e *epum) heard(subject string, counts func(*nats.Msg) bool) <-chan time.Time {
+	e.t.Helper()
+	at := make(chan time.Time, 1)
+	sub, err := e.nc.Subscribe(subject, func(m *nats.Msg) {
+		if counts(m) {
+			select {
+			case at <- time.Now():
+			default:
+			}
+		}
+	})
+	if err == nil {
+		err = e.nc.Flush()
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { _ = sub.Unsubscribe() })
+	return at
+}
