@@ -135,6 +135,17 @@ func testReaper(t *testing.T) {
 	if diff := cmp.Diff(want, left); diff != "" {
 		t.Fatal(diff)
 	}
+	// The documents go from the bucket, the history stays.
+	e.projected()
+	documents, owner := e.documents(), events.DomainID{Owner: "owner1", Name: "testing123"}
+	for n, id := range ids {
+		if _, kept := documents[owner.InstanceKey(id)]; kept != slices.Contains(want, id) {
+			t.Errorf("instance %d: it is %v that the bucket has it", n, kept)
+		}
+	}
+	if n := len(e.logOf(events.TypeLaunchRequested)); n != len(ids) {
+		t.Errorf("the log has %d of %d launches left", n, len(ids))
+	}
 	// Each went at its age: no earlier, and with the first pass after that.
 	state := map[events.Key]time.Time{}
 	for _, l := range e.log() {
