@@ -76,6 +76,14 @@ func failure(beat map[string]any) map[string]any {
 	return said
 }
 
+// awaitProblem waits until an instance's heartbeats are of a failed check. While
+// it is STARTED it is not checked yet, and OK.
+func (p *pulse) awaitProblem(id string) map[string]any {
+	p.h.t.Helper()
+	p.h.poll("failed check of "+id, func() bool { return p.last(id)["state"] == "PROCESS_ERROR" })
+	return p.await(id, 2)
+}
+
 func problem(sentence string, process map[string]any) map[string]any {
 	return map[string]any{"state": "PROCESS_ERROR", "error": sentence, "failed_processes": []any{process}}
 }
@@ -103,12 +111,11 @@ func TestCheck_Findings(t *testing.T) {
 		"killed":  problem("check was killed by SIGSEGV", map[string]any{"name": "sh", "exit_signal": "SIGSEGV"}),
 		"lacking": problem("check did not start: fork/exec /no/such/check: no such file or directory", map[string]any{"name": "check"}),
 	} {
-		if diff := cmp.Diff(want, failure(beats.await(id, 3))); diff != "" {
+		if diff := cmp.Diff(want, failure(beats.awaitProblem(id))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", id, diff)
 		}
 	}
 	for _, id := range []string{"unwell", "wordy", "killed", "lacking"} {
-		// OK at most while it was STARTED: its check has not been asked then.
 		if states := beats.states(id); len(states) > 2 || states[len(states)-1] != "PROCESS_ERROR" {
 			t.Errorf("%s: states %v", id, states)
 		}
@@ -127,7 +134,7 @@ func TestCheck_Recovers(t *testing.T) {
 	h.beating(often)
 	vars := logVar(t)
 	h.provision("i1", "switched", vars)
-	if beat := beats.await("i1", 2); beat["state"] != "PROCESS_ERROR" || beat["error"] != "check exited with code 1" {
+	if beat := beats.awaitProblem("i1"); beat["error"] != "check exited with code 1" {
 		t.Errorf("heartbeat %v", beat)
 	}
 	if err := os.WriteFile(vars["log"].(string), nil, 0o600); err != nil {
@@ -221,7 +228,7 @@ func TestCheck_Adoption(t *testing.T) {
 	h, beats := newCheckHarness(t)
 	stop := h.beating(often)
 	h.provision("i1", "unwell", map[string]any{"why": "broken"})
-	before := beats.await("i1", 2)
+	before := beats.awaitProblem("i1")
 	stop()
 	h.types = h.write("types.yaml", typesYAML)
 	h.beating(often)
