@@ -29,7 +29,7 @@ func (i *instance) obey(ctx context.Context, w wants) {
 		i.rec.Error = "the agent does not know this instance"
 		i.enter(ctx, events.Failed)
 	}
-	if w.beat && i.rec.State == events.Running {
+	if w.beat && i.rec.State == events.Running && i.reports.idle() { // else it was an earlier state's ack
 		i.beat(ctx)
 		i.beats.Reset(i.agent.cfg.HeartbeatInterval)
 	}

@@ -27,6 +27,7 @@ func (m *Mock) pulse(ctx context.Context) {
 func (m *Mock) acked(site, id string) {
 	m.mu.Lock()
 	_, running := m.running[id]
+	running = running && m.instances[id].reports.idle() // else it was an earlier state's ack
 	m.mu.Unlock()
 	if running {
 		m.line.beat(site, heartbeat{NodeID: id, State: events.HealthOK, Time: timestamp()})
