@@ -94,11 +94,14 @@ type EmbeddedConfig struct {
 	Sync     string // one of the Sync… constants
 }
 
-// AgentConfig is for the built-in process agent.
+// AgentConfig is for the built-in process agent. HeartbeatInterval is for the
+// simulated provisioner too.
 type AgentConfig struct {
 	Site  string // plain name
 	Types string // path of a file; "": the built-in types
 	Dir   string // state directory
+
+	HeartbeatInterval time.Duration // between two heartbeats of an instance
 }
 
 // MockConfig is for the simulated provisioner.

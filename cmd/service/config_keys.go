@@ -169,6 +169,11 @@ var provisionerKeys = []Key{
 		set: text(func(c *Config) *string { return &c.Agent.Dir }),
 	},
 	{
+		Name: "agent.heartbeat_interval", Type: "duration", Default: "5s",
+		Doc: "Time between two heartbeats of an instance of the built-in agent or of the mock, and between two health checks.",
+		set: duration(positive, func(c *Config) *time.Duration { return &c.Agent.HeartbeatInterval }),
+	},
+	{
 		Name: "mock.delay", Type: "duration", Default: "500ms",
 		Doc: "With provisioner mock: time from one state of an instance to the next.",
 		set: duration(notNegative, func(c *Config) *time.Duration { return &c.Mock.Delay }),

@@ -34,7 +34,7 @@ func defaults() service.Config {
 		Provisioner:       "process",
 		NATS:              service.NATSConfig{Replicas: 1},
 		Embedded:          service.EmbeddedConfig{Listen: "127.0.0.1:4222", StoreDir: "./epum-data", Sync: "always"},
-		Agent:             service.AgentConfig{Site: "local", Dir: "epum-data/agent"},
+		Agent:             service.AgentConfig{Site: "local", Dir: "epum-data/agent", HeartbeatInterval: 5 * time.Second},
 		Mock:              service.MockConfig{Delay: 500 * time.Millisecond, Seed: 1},
 	}
 }
@@ -91,7 +91,7 @@ nats:
   creds: /etc/epum.creds
   replicas: 3
 embedded: {listen: ":-1", store_dir: /data, sync: default}
-agent: {site: eu-1, types: types.yaml, dir: /agent}
+agent: {site: eu-1, types: types.yaml, dir: /agent, heartbeat_interval: 1.5s}
 mock: {delay: 0, jitter: 10ms, failure_rate: 0.25, seed: 18446744073709551615}
 log: {level: debug, format: json}
 metrics:
@@ -121,7 +121,7 @@ func TestLoadConfig_File(t *testing.T) {
 		Provisioner:    "mock",
 		NATS:           service.NATSConfig{URL: "nats://a:4222, b:4222", Creds: "/etc/epum.creds", Replicas: 3},
 		Embedded:       service.EmbeddedConfig{Listen: ":-1", StoreDir: "/data", Sync: "default"},
-		Agent:          service.AgentConfig{Site: "eu-1", Types: "types.yaml", Dir: "/agent"},
+		Agent:          service.AgentConfig{Site: "eu-1", Types: "types.yaml", Dir: "/agent", HeartbeatInterval: 1500 * time.Millisecond},
 		Mock:           service.MockConfig{Jitter: 10 * time.Millisecond, FailureRate: 0.25, Seed: 1<<64 - 1},
 		Log:            service.LogConfig{Level: slog.LevelDebug, Format: "json"},
 		Metrics:        service.MetricsConfig{Listen: "127.0.0.1:0"},
@@ -251,28 +251,29 @@ func TestLoadConfig_NoYAML(t *testing.T) {
 
 func TestLoadConfig_WrongValues(t *testing.T) {
 	for key, values := range map[string][]string{
-		"service_name":          {"", "..", "a\x00b", strings.Repeat("x", 129)},
-		"default_user":          {"."},
-		"prefix":                {"", "a.b", "ä", "a b"},
-		"provisioner_vars":      {"x", "[]", "null", "{} {}"},
-		"initial_definitions":   {"[]", `{"web": 1}`, `{"web": {"general": null}}`, `{"web": null}`, `{"..": {}}`, `{"": {}}`},
-		"initial_domains":       {`{"web": 1}`, `{"web": {"definition": "x", "other": 1}}`, `{"web": {"definition": "x", "config": []}}`},
-		"decider_loop_interval": {"", "0", "-1s", "soon", "NaN", "Inf", "1e300"},
-		"lease_ttl":             {"0", "0.5", "1500ms", "-1"},
-		"external_decide":       {"perhaps", ""},
-		"provisioner":           {"aws"},
-		"nats.url":              {"http://x", "nats://", "nats://a,,b", "a b"},
-		"nats.replicas":         {"0", "2", "7", "x"},
-		"embedded.listen":       {"4222", "host:x", "host:-2", "host:65536"},
-		"embedded.sync":         {"never", "10s"},
-		"agent.site":            {""},
-		"mock.delay":            {"-1s"},
-		"mock.failure_rate":     {"-0.1", "1.1", "NaN", "x"},
-		"mock.seed":             {"-1", "1.5"},
-		"log.level":             {"INFO", "trace", "info+1"},
-		"log.format":            {"text"},
-		"metrics.listen":        {"localhost", "localhost:-1"},
-		"nats.uri":              {"x"},
+		"service_name":             {"", "..", "a\x00b", strings.Repeat("x", 129)},
+		"default_user":             {"."},
+		"prefix":                   {"", "a.b", "ä", "a b"},
+		"provisioner_vars":         {"x", "[]", "null", "{} {}"},
+		"initial_definitions":      {"[]", `{"web": 1}`, `{"web": {"general": null}}`, `{"web": null}`, `{"..": {}}`, `{"": {}}`},
+		"initial_domains":          {`{"web": 1}`, `{"web": {"definition": "x", "other": 1}}`, `{"web": {"definition": "x", "config": []}}`},
+		"decider_loop_interval":    {"", "0", "-1s", "soon", "NaN", "Inf", "1e300"},
+		"lease_ttl":                {"0", "0.5", "1500ms", "-1"},
+		"external_decide":          {"perhaps", ""},
+		"provisioner":              {"aws"},
+		"nats.url":                 {"http://x", "nats://", "nats://a,,b", "a b"},
+		"nats.replicas":            {"0", "2", "7", "x"},
+		"embedded.listen":          {"4222", "host:x", "host:-2", "host:65536"},
+		"embedded.sync":            {"never", "10s"},
+		"agent.site":               {""},
+		"agent.heartbeat_interval": {"", "0", "-1s", "soon"},
+		"mock.delay":               {"-1s"},
+		"mock.failure_rate":        {"-0.1", "1.1", "NaN", "x"},
+		"mock.seed":                {"-1", "1.5"},
+		"log.level":                {"INFO", "trace", "info+1"},
+		"log.format":               {"text"},
+		"metrics.listen":           {"localhost", "localhost:-1"},
+		"nats.uri":                 {"x"},
 	} {
 		for _, value := range values {
 			_, err := service.LoadConfig("", map[string]string{key: value}, nil)
@@ -293,7 +294,7 @@ func TestKeys(t *testing.T) {
 	const design = `service_name default_user prefix provisioner_vars initial_definitions initial_domains decider_loop_interval
 		doctor_interval reaper_interval record_reaping_max_age retry_interval lease_ttl external_decide provisioner nats.url nats.creds
 		nats.replicas embedded.listen embedded.store_dir embedded.sync agent.site agent.types terminate_deadline log.level log.format
-		metrics.listen mock.delay mock.jitter mock.failure_rate mock.seed agent.dir process`
+		metrics.listen mock.delay mock.jitter mock.failure_rate mock.seed agent.dir agent.heartbeat_interval process`
 	variables := map[string]bool{}
 	names := map[string]bool{}
 	for _, key := range service.Keys {

@@ -50,6 +50,7 @@ func (s *Service) runProvisioner() error {
 		mock, err := agent.OpenMock(s.nc, agent.MockConfig{
 			Prefix: s.cfg.Prefix, Delay: s.cfg.Mock.Delay, Jitter: s.cfg.Mock.Jitter,
 			FailureRate: s.cfg.Mock.FailureRate, Seed: s.cfg.Mock.Seed, Logger: s.log,
+			HeartbeatInterval: s.cfg.Agent.HeartbeatInterval,
 		})
 		if err != nil {
 			return err
@@ -65,6 +66,7 @@ func (s *Service) runProvisioner() error {
 		}
 		a, err := agent.Open(s.nc, agent.Config{
 			Prefix: s.cfg.Prefix, Site: s.cfg.Agent.Site, Types: types, Dir: s.cfg.Agent.Dir, Logger: s.log,
+			HeartbeatInterval: s.cfg.Agent.HeartbeatInterval,
 		})
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,6 +29,8 @@ type Config struct {
 	Types  Types         // nil means DefaultTypes()
 	Dir    string        // the state directory, created if need be; "" means "epum-agent"
 	Logger *slog.Logger  // nil means slog.Default()
+
+	HeartbeatInterval time.Duration // between two heartbeats of an instance; 0 means DefaultHeartbeatInterval
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -43,6 +46,13 @@ func (c Config) withDefaults() (Config, error) {
 	if err := events.CheckName(c.Site); err != nil {
 		return c, fmt.Errorf("agent: site: %w", err)
 	}
+	if err := events.CheckName(addressPrefix + c.Site); err != nil {
+		return c, fmt.Errorf("agent: site: the agent's address %s%s: %w", addressPrefix, c.Site, err)
+	}
+	var err error
+	if c.HeartbeatInterval, err = heartbeatInterval(c.HeartbeatInterval); err != nil {
+		return c, err
+	}
 	dir, err := filepath.Abs(cmp.Or(c.Dir, "epum-agent"))
 	c.Dir = dir
 	return c, err
@@ -57,6 +67,9 @@ type Agent struct {
 	line      *line
 	instances map[string]*instance // by instance id; Run's goroutine owns the map
 	group     sync.WaitGroup       // every goroutine of the agent
+
+	heartbeats chan heartbeat // to be published; sent to without waiting
+	checks     chan struct{}  // one for each health check that runs; full: the next one waits
 }
 
 // Run opens an agent and runs it until ctx is done.
@@ -80,7 +93,10 @@ func Open(nc *nats.Conn, cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, dir: dir, instances: make(map[string]*instance)}
+	a := &Agent{
+		cfg: cfg, dir: dir, instances: make(map[string]*instance),
+		heartbeats: make(chan heartbeat, heartbeatsSize), checks: make(chan struct{}, maxChecks),
+	}
 	if err := a.load(nc); err != nil {
 		dir.close()
 		return nil, err
@@ -111,7 +127,7 @@ func (a *Agent) load(nc *nats.Conn) error {
 		a.instances[rec.NodeID] = newInstance(a, rec)
 	}
 	a.line.host = host
-	a.inbox, err = openInbox(nc, a.cfg.Prefix, events.Token(a.cfg.Site), fence, a.cfg.Logger)
+	a.inbox, err = openInbox(nc, a.cfg.Prefix, a.cfg.Site, fence, a.cfg.Logger)
 	return err
 }
 
@@ -120,6 +136,7 @@ func (a *Agent) load(nc *nats.Conn) error {
 // closes the agent; with a ctx that is done already it does only that.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.dir.close()
+	a.group.Go(func() { a.publishHeartbeats(ctx) })
 	a.adopt(ctx)
 	a.inbox.serve(ctx, a)
 	a.group.Wait()
@@ -147,9 +164,36 @@ func (a *Agent) adopt(ctx context.Context) {
 		found = findProcesses(a.cfg.Site)
 	}
 	for _, i := range open {
-		i.tell(ctx, wants{adopt: true, found: found[i.rec.NodeID]})
+		i.tell(ctx, wants{adopt: true, found: killChecks(found[i.rec.NodeID])})
 	}
 	a.cfg.Logger.Info("instances adopted", "instances", len(open))
+}
+
+// killChecks ends the health checks that an agent left which could not end them
+// itself, and gives the other processes.
+func killChecks(found []process) []process {
+	return slices.DeleteFunc(found, func(p process) bool {
+		switch {
+		case p.check && p.session == p.PID:
+			p.signal(syscall.SIGKILL) // with what it has just started
+		case p.check:
+			p.kill()
+		}
+		return p.check
+	})
+}
+
+// publishHeartbeats is on its own, so that a connection that stalls holds up
+// heartbeats alone.
+func (a *Agent) publishHeartbeats(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case hb := <-a.heartbeats:
+			a.line.beat(a.cfg.Site, hb)
+		}
+	}
 }
 
 func (a *Agent) instance(id string) *instance {
@@ -171,6 +215,12 @@ func (a *Agent) terminate(ctx context.Context, _, id string) {
 
 func (a *Agent) dump(ctx context.Context, _, id string) {
 	a.instance(id).tell(ctx, wants{dump: true})
+}
+
+func (a *Agent) answer(context.Context, map[string]bool) { // one site alone is served
+	for _, i := range a.instances {
+		i.ask()
+	}
 }
 
 // prune forgets what ended before the given time.

@@ -1,7 +1,6 @@
 package agent_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/cmd/internal/agent"
 	"github.com/seed-524e47bf/epum/events"
@@ -310,14 +308,7 @@ func TestAgent_Fence(t *testing.T) {
 // A report waits for its ack, in order, however long the stream is away.
 func TestAgent_ReportsUntilAcked(t *testing.T) {
 	h := newHarness(t)
-	js, err := natsjs.New(h.nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// No one else may listen, or a publish would wait for its ack in vain.
-	if err := errors.Join(h.ear.Unsubscribe(), js.DeleteStream(t.Context(), "inbox")); err != nil {
-		t.Fatal(err)
-	}
+	js := h.loseStream()
 	stop := h.start()
 	h.provision("i1", "early", nil)
 	h.provision("i2", "leaver", nil)

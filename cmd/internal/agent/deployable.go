@@ -23,17 +23,27 @@ import (
 const (
 	DefaultGrace      = 10 * time.Second       // most programs save their work in less
 	DefaultStartAfter = 500 * time.Millisecond // most that cannot run say so sooner
+
+	DefaultCheckTimeout = 5 * time.Second // most checks ask something of this machine and take milliseconds
 )
 
-// Type says how an instance of one deployable type is run. Command, the values
-// of Env, and Dir are text/template templates over the request's vars; a var
-// that is missing or null fails the launch, a number is as it was written.
+// Type says how an instance of one deployable type is run. Command, Check, the
+// values of Env, and Dir are text/template templates over the request's vars; a
+// var that is missing or null fails the launch, a number is as it was written.
+//
+// Check runs every heartbeat interval while the instance is RUNNING, with its
+// environment and directory, and with its process's id in EPUM_PID. With exit
+// code 0 the instance's heartbeat is OK, otherwise PROCESS_ERROR. A check that
+// takes too long is killed and counts as failed. Its process group goes with it.
 type Type struct {
 	Command    []string          `yaml:"command"`     // program and arguments; required
 	Env        map[string]string `yaml:"env"`         // added to the agent's environment, of which EPUM_… is left out
 	Dir        string            `yaml:"dir"`         // working directory; "" means the instance's own, which goes with it
 	Grace      time.Duration     `yaml:"grace"`       // from SIGTERM to SIGKILL; 0 means DefaultGrace
 	StartAfter time.Duration     `yaml:"start_after"` // how long a process must last to be RUNNING; 0 means DefaultStartAfter
+
+	Check        []string      `yaml:"check"`         // program and arguments; none: an instance is well as long as it lives
+	CheckTimeout time.Duration `yaml:"check_timeout"` // 0 means DefaultCheckTimeout
 }
 
 // Types are deployable types by name.
@@ -76,6 +86,8 @@ func (t Type) check() error {
 		return errors.New("grace: it is negative")
 	case t.StartAfter < 0:
 		return errors.New("start_after: it is negative")
+	case t.CheckTimeout < 0:
+		return errors.New("check_timeout: it is negative")
 	}
 	for name := range t.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
@@ -92,6 +104,11 @@ func (t Type) check() error {
 func (t Type) each(do func(what, text string) error) error {
 	for n, text := range t.Command {
 		if err := do(fmt.Sprintf("command[%d]", n), text); err != nil {
+			return err
+		}
+	}
+	for n, text := range t.Check {
+		if err := do(fmt.Sprintf("check[%d]", n), text); err != nil {
 			return err
 		}
 	}
@@ -113,6 +130,7 @@ type command struct {
 	env               []string // KEY=value
 	dir               string   // "": the instance's own
 	grace, startAfter time.Duration
+	check             *check // nil: none
 }
 
 // command gives what a request is to run. The error is a sentence for the
@@ -124,6 +142,7 @@ func (ts Types) command(req events.ProvisionRequest) (command, error) {
 			req.DeployableType, strings.Join(slices.Sorted(maps.Keys(ts)), ", "))
 	}
 	c := command{grace: cmp.Or(t.Grace, DefaultGrace), startAfter: cmp.Or(t.StartAfter, DefaultStartAfter)}
+	var checkArgv []string
 	vars, err := decodeVars(req.Vars)
 	if err == nil {
 		err = t.check()
@@ -145,6 +164,8 @@ func (ts Types) command(req events.ProvisionRequest) (command, error) {
 			c.env = append(c.env, name+"="+out.String())
 		case what == "dir":
 			c.dir = out.String()
+		case strings.HasPrefix(what, "check["):
+			checkArgv = append(checkArgv, out.String())
 		default:
 			c.argv = append(c.argv, out.String())
 		}
@@ -152,6 +173,9 @@ func (ts Types) command(req events.ProvisionRequest) (command, error) {
 	})
 	if err != nil {
 		return command{}, fmt.Errorf("deployable type %q: %w", req.DeployableType, err)
+	}
+	if len(checkArgv) > 0 {
+		c.check = &check{Argv: checkArgv, Env: c.env, Dir: c.dir, Timeout: cmp.Or(t.CheckTimeout, DefaultCheckTimeout)}
 	}
 	return c, nil
 }

@@ -22,13 +22,14 @@ func TestTypes_Load(t *testing.T) {
 		return agent.LoadTypes(path)
 	}
 	t.Run("all keys", func(t *testing.T) {
-		got, err := load(t, "web:\n  command: [run, '{{.x}}']\n  env: {PORT: 8080, A: b}\n  dir: /tmp\n  grace: 3s\n  start_after: 250ms\n")
+		got, err := load(t, "web:\n  command: [run, '{{.x}}']\n  env: {PORT: 8080, A: b}\n  dir: /tmp\n  grace: 3s\n  start_after: 250ms\n  check: [ask, '{{.x}}']\n  check_timeout: 2s\n")
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := agent.Types{"web": {
 			Command: []string{"run", "{{.x}}"}, Env: map[string]string{"PORT": "8080", "A": "b"}, Dir: "/tmp",
 			Grace: 3 * time.Second, StartAfter: 250 * time.Millisecond,
+			Check: []string{"ask", "{{.x}}"}, CheckTimeout: 2 * time.Second,
 		}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -42,6 +43,8 @@ func TestTypes_Load(t *testing.T) {
 		"negative":     {"web: {command: [run], grace: -1s}", "web: grace"},
 		"no command":   {"web: {dir: /tmp}", "web: command"},
 		"bad template": {"web: {command: [run, '{{.x']}", "command[1]"},
+		"bad check":    {"web: {command: [run], check: [ask, '{{']}", "check[1]"},
+		"check's time": {"web: {command: [run], check: [ask], check_timeout: -1s}", "web: check_timeout"},
 		"bad variable": {"web: {command: [run], env: {'A=B': c}}", "A=B"},
 		"empty":        {"", "no deployable type"},
 		"no mapping":   {"- web", "types.yaml"},

@@ -16,4 +16,12 @@
 // An instance that is known, in whatever state, is never launched. What is left
 // of a finished one, once its last state was reported, is a tombstone of a few
 // hundred bytes that is forgotten after TombstoneAge.
+//
+// # Heartbeats
+//
+// The instances' heartbeats are sent once, and dropped where the connection is
+// slow or away: nothing ever waits for one. An instance beats as long as its
+// process lives, whatever its state is believed to be. A type may have a health
+// check, a program that looks closer; checks run beside the goroutines of the
+// instances, a few at a time.
 package agent

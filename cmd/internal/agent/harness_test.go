@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -140,6 +141,20 @@ func (h *harness) createStream() {
 	if _, err := js.CreateOrUpdateStream(h.t.Context(), cfg); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// loseStream takes away what acks the reports.
+func (h *harness) loseStream() natsjs.JetStream {
+	h.t.Helper()
+	js, err := natsjs.New(h.nc)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	// No one else may listen, or a publish would wait for its ack in vain.
+	if err := errors.Join(h.ear.Unsubscribe(), js.DeleteStream(h.t.Context(), "inbox")); err != nil {
+		h.t.Fatal(err)
+	}
+	return js
 }
 
 func (h *harness) heard(msg *nats.Msg) {

@@ -26,22 +26,31 @@ type provisioner interface {
 	terminate(ctx context.Context, site, id string)
 	dump(ctx context.Context, site, id string)
 	prune(before time.Time)
+
+	// answer sends a heartbeat of every live instance of the sites, at once.
+	answer(ctx context.Context, sites map[string]bool)
 }
 
-// inbox receives the requests to the provisioner of a site. They share one
-// channel, so requests of different operations stay in the order they were
-// sent, and no NATS callback ever waits.
+// inbox receives the requests to the provisioner of a site, and what the OU
+// agent of its instances is asked for. The requests share one channel, so those
+// of different operations stay in the order they were sent, and no NATS callback
+// ever waits.
 type inbox struct {
 	prefix   events.Prefix
 	messages chan *nats.Msg
+	asks     *asks
 	subs     []*nats.Subscription
 	fence    *fence
 	log      *slog.Logger
 }
 
-// openInbox subscribes. siteToken is a site's token, or "*" for all sites.
-func openInbox(nc *nats.Conn, prefix events.Prefix, siteToken string, f *fence, log *slog.Logger) (*inbox, error) {
-	in := &inbox{prefix: prefix, messages: make(chan *nats.Msg, inboxSize), fence: f, log: log}
+// openInbox subscribes for one site, or for all sites where site is "".
+func openInbox(nc *nats.Conn, prefix events.Prefix, site string, f *fence, log *slog.Logger) (*inbox, error) {
+	in := &inbox{prefix: prefix, messages: make(chan *nats.Msg, inboxSize), asks: newAsks(prefix), fence: f, log: log}
+	siteToken, asked := "*", string(prefix)+".ouagent.*."+events.OpDumpState
+	if site != "" {
+		siteToken, asked = events.Token(site), prefix.OUAgent(addressPrefix+site)
+	}
 	for _, op := range []string{events.OpProvision, events.OpTerminateNodes, events.OpDumpState} {
 		subject := string(prefix) + ".provisioner." + siteToken + "." + op
 		sub, err := nc.ChanSubscribe(subject, in.messages)
@@ -51,6 +60,12 @@ func openInbox(nc *nats.Conn, prefix events.Prefix, siteToken string, f *fence, 
 		}
 		in.subs = append(in.subs, sub)
 	}
+	sub, err := nc.Subscribe(asked, in.asks.heard)
+	if err != nil {
+		in.close()
+		return nil, fmt.Errorf("agent: subscribe %s: %w", asked, err)
+	}
+	in.subs = append(in.subs, sub)
 	if err := nc.FlushTimeout(flushTimeout); err != nil {
 		log.Warn("server not reached yet", "error", err)
 	}
@@ -69,12 +84,18 @@ func (in *inbox) serve(ctx context.Context, p provisioner) {
 	prune := time.NewTicker(pruneEvery)
 	defer prune.Stop()
 	p.prune(time.Now().Add(-TombstoneAge))
+	asked, pause := in.asks.wake, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-prune.C:
 			p.prune(time.Now().Add(-TombstoneAge))
+		case <-asked:
+			p.answer(ctx, in.asks.take())
+			asked, pause = nil, time.After(asksPause)
+		case <-pause:
+			asked, pause = in.asks.wake, nil
 		case msg := <-in.messages:
 			if err := in.take(ctx, msg, p); err != nil {
 				in.log.Warn("request refused", "subject", msg.Subject, "error", err)

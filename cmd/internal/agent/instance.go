@@ -20,8 +20,12 @@ type wants struct {
 	provision *events.ProvisionRequest
 	terminate bool
 	dump      bool
+	beat      bool // its reports were acked
+	answer    bool // a heartbeat was asked for
 }
 
+// empty reports whether nothing was asked for that needs a goroutine of an
+// instance without a process.
 func (w wants) empty() bool { return !w.adopt && w.provision == nil && !w.terminate && !w.dump }
 
 // instance is one instance. While something is left to do its goroutine owns
@@ -38,11 +42,16 @@ type instance struct {
 	rec    record
 	exited <-chan exit      // nil: no process is watched
 	due    <-chan time.Time // end of start_after while STARTED, of grace while TERMINATING
+
+	beats    *time.Ticker       // when the next heartbeat is due
+	checked  <-chan heartbeat   // nil: no check is under way or waits for its turn
+	endCheck context.CancelFunc // ends the check that is
+	finding  *heartbeat         // of the last check; nil: none has ended yet
 }
 
 func newInstance(a *Agent, rec record) *instance {
 	i := &instance{agent: a, rec: rec, wake: make(chan struct{}, 1)}
-	i.reports = &reporter{line: a.line, drained: i.poke}
+	i.reports = &reporter{line: a.line, drained: i.acked}
 	return i
 }
 
@@ -76,6 +85,8 @@ func (i *instance) poke() {
 func (i *instance) run(ctx context.Context) {
 	trim := time.NewTicker(trimEvery)
 	defer trim.Stop()
+	i.beats = time.NewTicker(i.agent.cfg.HeartbeatInterval)
+	defer i.beats.Stop()
 	for {
 		i.obey(ctx, i.take())
 		if i.rest() {
@@ -89,6 +100,10 @@ func (i *instance) run(ctx context.Context) {
 			i.gone(ctx, e)
 		case <-i.due:
 			i.overdue(ctx)
+		case <-i.beats.C:
+			i.beat(ctx)
+		case hb := <-i.checked:
+			i.examined(hb)
 		case <-trim.C:
 			trimOutput(i.agent.dir.home(i.rec.NodeID))
 		}

@@ -29,6 +29,13 @@ func (i *instance) obey(ctx context.Context, w wants) {
 		i.rec.Error = "the agent does not know this instance"
 		i.enter(ctx, events.Failed)
 	}
+	if w.beat && i.rec.State == events.Running && i.reports.idle() { // else it was an earlier state's ack
+		i.beat(ctx)
+		i.beats.Reset(i.agent.cfg.HeartbeatInterval)
+	}
+	if w.answer {
+		i.answer()
+	}
 }
 
 // enter moves the instance through states (its present one again is a repeated
@@ -74,7 +81,7 @@ func (i *instance) launch(ctx context.Context, req events.ProvisionRequest) {
 		i.enter(ctx, events.Requested, events.Failed)
 		return
 	}
-	i.rec.Grace, i.rec.StartAfter = c.grace, c.startAfter
+	i.rec.Grace, i.rec.StartAfter, i.rec.Check = c.grace, c.startAfter, c.check
 	if !i.enter(ctx, events.Requested, events.Pending) {
 		return
 	}
@@ -115,6 +122,7 @@ func (i *instance) terminate(ctx context.Context) {
 	case i.rec.State >= events.Terminating:
 		i.enter(ctx, i.rec.State)
 	default:
+		i.stopCheck()
 		i.enter(ctx, events.Terminating)
 		i.rec.Process.signal(syscall.SIGTERM)
 		i.due = time.After(i.rec.Grace)
@@ -139,6 +147,7 @@ func (i *instance) overdue(ctx context.Context) {
 // gone is the end of the process.
 func (i *instance) gone(ctx context.Context, e exit) {
 	i.exited, i.due = nil, nil
+	i.stopCheck()
 	if e.known {
 		i.rec.ExitSignal = e.signal
 		if e.signal == "" {

@@ -24,6 +24,8 @@ type MockConfig struct {
 	FailureRate float64       // [0, 1]: the share of launches that end FAILED in place of STARTED
 	Seed        uint64        // with the instance id it decides which launches fail, and the jitter
 	Logger      *slog.Logger  // nil means slog.Default()
+
+	HeartbeatInterval time.Duration // between two heartbeats of an instance that is RUNNING; 0 means DefaultHeartbeatInterval
 }
 
 // Mock is a provisioner of all sites that only simulates instances. It is
@@ -37,6 +39,7 @@ type Mock struct {
 
 	mu        sync.Mutex
 	instances map[string]*simulated // by instance id
+	running   map[string]string     // those that are RUNNING: instance id → site
 }
 
 // RunMock opens a mock and runs it until ctx is done.
@@ -57,12 +60,16 @@ func OpenMock(nc *nats.Conn, cfg MockConfig) (*Mock, error) {
 	if !(cfg.FailureRate >= 0 && cfg.FailureRate <= 1) || cfg.Delay < 0 || cfg.Jitter < 0 {
 		return nil, fmt.Errorf("agent: mock: failure rate %v, delay %v, jitter %v: out of range", cfg.FailureRate, cfg.Delay, cfg.Jitter)
 	}
-	m := &Mock{cfg: cfg, instances: make(map[string]*simulated)}
+	m := &Mock{instances: make(map[string]*simulated), running: make(map[string]string)}
 	var err error
+	if cfg.HeartbeatInterval, err = heartbeatInterval(cfg.HeartbeatInterval); err != nil {
+		return nil, err
+	}
+	m.cfg = cfg
 	if m.line, err = newLine(nc, cfg.Prefix, cfg.Logger, &m.group); err != nil {
 		return nil, err
 	}
-	if m.inbox, err = openInbox(nc, cfg.Prefix, "*", &fence{}, cfg.Logger); err != nil {
+	if m.inbox, err = openInbox(nc, cfg.Prefix, "", &fence{}, cfg.Logger); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -70,6 +77,7 @@ func OpenMock(nc *nats.Conn, cfg MockConfig) (*Mock, error) {
 
 // Run serves requests until ctx is done; then it returns nil.
 func (m *Mock) Run(ctx context.Context) error {
+	m.group.Go(func() { m.pulse(ctx) })
 	m.inbox.serve(ctx, m)
 	m.group.Wait()
 	return nil
@@ -97,7 +105,7 @@ func (m *Mock) find(site, id string) *simulated {
 				PublicIP:  fmt.Sprintf("203.0.113.%d", sum[0]),
 				PrivateIP: fmt.Sprintf("10.%d.%d.%d", sum[1], sum[2], sum[3]),
 			},
-			reports: &reporter{line: m.line, drained: func() {}},
+			reports: &reporter{line: m.line, drained: func() { m.acked(site, id) }},
 			chance:  rand.New(rand.NewPCG(m.cfg.Seed, h.Sum64())),
 		}
 		s.fails = s.chance.Float64() < m.cfg.FailureRate
@@ -198,6 +206,11 @@ func (m *Mock) enter(ctx context.Context, s *simulated, state events.InstanceSta
 	s.report.Counter++
 	if state.Terminal() && s.ended.IsZero() {
 		s.ended = time.Now()
+	}
+	if state == events.Running {
+		m.running[s.report.NodeID] = s.report.Site
+	} else {
+		delete(m.running, s.report.NodeID)
 	}
 	s.reports.push(ctx, s.report)
 }

@@ -21,6 +21,10 @@ import (
 const (
 	envInstance = "EPUM_INSTANCE" // the instance id
 	envSite     = "EPUM_SITE"
+
+	// A health check has these too.
+	envPID   = "EPUM_PID"   // the instance's process
+	envCheck = "EPUM_CHECK" // that it is a check, and no process of the instance; an instance never has it
 )
 
 // execWindow is far longer than a process takes, once it has let go of the
@@ -35,19 +39,18 @@ type process struct {
 
 	session int  // its session's leader
 	zombie  bool // when it was inspected
+	check   bool // it is of a health check; only findProcesses says so
 }
 
-// start runs a command in a session of its own, with its output in home, and
-// returns once the command is executed.
+// start runs a command with its output in home, and returns once the command is
+// executed.
 func start(c command, home, id, site string) (process, error) {
 	cmd := exec.Command(c.argv[0], c.argv[1:]...)
 	cmd.Dir = c.dir
 	if cmd.Dir == "" {
 		cmd.Dir = home
 	}
-	cmd.Env = slices.DeleteFunc(cmd.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "EPUM_") })
-	cmd.Env = append(append(cmd.Env, c.env...), envInstance+"="+id, envSite+"="+site)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Env = environment(cmd.Environ(), c.env, id, site)
 	// Files and no pipes: the process must not notice when the agent goes.
 	// Appended to, so that they can be cut (see trimOutput).
 	stdout, err := openOutput(home, stdoutFile)
@@ -61,6 +64,25 @@ func start(c command, home, id, site string) (process, error) {
 	}
 	defer stderr.Close()
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return execute(cmd)
+}
+
+// environment is what a program runs with that belongs to an instance: what the
+// agent has of its own accord, what the type adds, and whose it is.
+func environment(agents, types []string, id, site string) []string {
+	env := slices.DeleteFunc(agents, func(kv string) bool { return strings.HasPrefix(kv, "EPUM_") })
+	for _, kv := range types {
+		if !strings.HasPrefix(kv, envCheck+"=") {
+			env = append(env, kv)
+		}
+	}
+	return append(env, envInstance+"="+id, envSite+"="+site)
+}
+
+// execute runs a command in a session of its own, and returns once it is
+// executed. Process.wait waits for it.
+func execute(cmd *exec.Cmd) (process, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return process{}, err
 	}
@@ -180,13 +202,14 @@ func findProcesses(site string) map[string][]process {
 		if err != nil || len(environ) == 0 {
 			continue // it has gone, is a zombie, or is another user's
 		}
-		id, of := "", ""
+		id, of, check := "", "", false
 		for kv := range strings.SplitSeq(string(environ), "\x00") {
 			if v, ok := strings.CutPrefix(kv, envInstance+"="); ok {
 				id = v
 			} else if v, ok := strings.CutPrefix(kv, envSite+"="); ok {
 				of = v
 			}
+			check = check || strings.HasPrefix(kv, envCheck+"=")
 		}
 		if id == "" || of != site {
 			continue
@@ -196,6 +219,7 @@ func findProcesses(site string) map[string][]process {
 			continue
 		}
 		if p, err := inspect(pid); err == nil && !p.zombie {
+			p.check = check
 			found[id] = append(found[id], p)
 		}
 	}

@@ -14,6 +14,7 @@ type record struct {
 	Type       string        `json:"deployable_type,omitempty"`
 	Grace      time.Duration `json:"grace,omitempty"`       // nanoseconds
 	StartAfter time.Duration `json:"start_after,omitempty"` // nanoseconds
+	Check      *check        `json:"check,omitempty"`       // nil: the type has none
 	Process    *process      `json:"process,omitempty"`     // nil: none, or an intent
 	Ended      *time.Time    `json:"ended,omitempty"`       // UTC, when it was terminal; nil: it is not
 	Settled    bool          `json:"settled,omitempty"`     // its end was acked: this is a tombstone

@@ -40,6 +40,7 @@ type report struct {
 
 // line is what all reporters of a program share.
 type line struct {
+	nc     *nats.Conn
 	js     natsjs.JetStream
 	prefix events.Prefix
 	host   string // this machine's name
@@ -52,7 +53,7 @@ func newLine(nc *nats.Conn, prefix events.Prefix, log *slog.Logger, group *sync.
 	if err != nil {
 		return nil, err
 	}
-	return &line{js: js, prefix: prefix, log: log, group: group}, nil
+	return &line{nc: nc, js: js, prefix: prefix, log: log, group: group}, nil
 }
 
 // publish sends one report until it is acked. The error is ctx's.
@@ -78,7 +79,7 @@ func (l *line) publish(ctx context.Context, rep report) error {
 // reporter sends one instance's reports in order. Any goroutine may push.
 type reporter struct {
 	line    *line
-	drained func() // called when the last report was acked; never blocks
+	drained func() // called when the last report was acked, by a goroutine that has nothing else left to do
 
 	mu      sync.Mutex
 	queue   []report // [0] may be under way

@@ -23,6 +23,7 @@ var agentKeys = []struct{ flag, key string }{
 	{"site", "agent.site"},
 	{"types", "agent.types"},
 	{"dir", "agent.dir"},
+	{"heartbeat_interval", "agent.heartbeat_interval"},
 	{"log.level", "log.level"},
 	{"log.format", "log.format"},
 }
@@ -41,8 +42,11 @@ The types file says which command each deployable type runs:
   web:
     command: [python3, -m, http.server, "8000"]
     env: {REGION: "{{.region}}"}
+    check: [curl, -fsS, "http://127.0.0.1:8000/"]
 
-Variables: EPUM_AGENT_SITE, EPUM_AGENT_TYPES, EPUM_AGENT_DIR, EPUM_LOG_LEVEL and EPUM_LOG_FORMAT.`,
+As long as a process lives, the agent sends heartbeats for it: OK, or with a check whose exit code is not 0, PROCESS_ERROR.
+
+Variables: EPUM_AGENT_SITE, EPUM_AGENT_TYPES, EPUM_AGENT_DIR, EPUM_AGENT_HEARTBEAT_INTERVAL, EPUM_LOG_LEVEL and EPUM_LOG_FORMAT.`,
 		Example: "  epum agent --site rack-7 --types types.yaml --dir /var/lib/epum-agent",
 		Args:    exactly(0),
 	}
@@ -95,6 +99,7 @@ func (a *app) runAgent(ctx context.Context, cfg service.Config) error {
 	defer closeQuietly(nc)
 	opened, err := agent.Open(nc, agent.Config{
 		Prefix: prefix, Site: cfg.Agent.Site, Types: types, Dir: cfg.Agent.Dir, Logger: log,
+		HeartbeatInterval: cfg.Agent.HeartbeatInterval,
 	})
 	if err != nil {
 		return err

@@ -109,6 +109,8 @@ func TestExitCodes_Usage(t *testing.T) {
 		"serve --config /nope": `config: open /nope: no such file or directory`,
 		"agent --site ..": `config: agent.site ".." (--site) must be a name of 1 to 128 bytes with no control characters: ` +
 			`".." is reserved`,
+		"agent --heartbeat_interval 0": `config: agent.heartbeat_interval "0" (--heartbeat_interval) ` +
+			`must be a duration above zero, such as 1m30s, or a plain number of seconds`,
 		"agent --types /nope": `agent: types: open /nope: no such file or directory`,
 	} {
 		expect(t, line, runWith("[1, 2]", words(line)...), result{2, "", "epum: " + want + "\n"})
