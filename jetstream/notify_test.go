@@ -167,6 +167,44 @@ func TestNotices_LateAck(t *testing.T) {
 	checkSeqs(t, "not done are", want, seqsOf(fetch(t, notices)))
 }
 
+// TestNotices_Cluster: with three copies a rewind waits until the others know of it.
+func TestNotices_Cluster(t *testing.T) {
+	_, urls := startCluster(t)
+	nc := connect(t, urls)
+	cell := openCell(t, nc, jetstream.Config{Replicas: 3})
+	notices := cell.Notices()
+	seqs := reportEvents(t, cell.Log(), 300)
+	got := map[uint64]bool{}
+	eventually(t, func() error {
+		for _, n := range fetch(t, notices) {
+			got[n.Envelope.Seq] = true
+			if n.Envelope.Seq <= seqs[99] {
+				done(t, nc, n)
+			}
+		}
+		if len(got) < len(seqs) {
+			return fmt.Errorf("%d of %d fetched", len(got), len(seqs))
+		}
+		return nil
+	})
+	eventually(t, func() error {
+		if at := rewind(t, notices, 1); at != seqs[99] {
+			return fmt.Errorf("rewound to %d, want %d", at, seqs[99])
+		}
+		return nil
+	})
+	checkSeqs(t, "after the rewind", seqs[100:], seqsOf(fetch(t, notices)))
+	store := projections.Notification{ID: "id", Subscriber: events.Subscriber{Name: "s", Op: "o"}, Body: []byte(`{}`)}
+	for range 2 {
+		if err := notices.Store(t.Context(), []projections.Notification{store}); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := rawStream(t, nc, "epum_notify").CachedInfo().State.Msgs; n != 1 {
+		t.Errorf("%d are stored, want 1", n)
+	}
+}
+
 // TestNotices_Deleted: somebody deletes the consumer. It is created again where
 // the reader stood, loudly.
 func TestNotices_Deleted(t *testing.T) {
