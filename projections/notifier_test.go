@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -220,21 +221,29 @@ func TestNotifier_AsOf(t *testing.T) {
 		j := dom.InstanceKey("j")
 		log.add(j, events.LaunchRequested{})
 		log.add(j, events.StateChanged{State: events.Running}) // 11
+		log.add(j, events.StateChanged{State: events.Running, Fields: running("10.0.0.3").Fields})
+		log.add(j, events.StateChanged{State: events.RunningFailed}) // 13
+		log.add(j, events.StateChanged{State: events.Failed, Fields: running("10.0.0.4").Fields})
 		log.add(other.Key(), events.DomainAdded{})
 		log.add(other.InstanceKey("x"), events.LaunchRequested{})
 		log.add(other.InstanceKey("x"), running(""))
 		m, h, _, _ := notify(t, log)
 		synctest.Wait()
-		secondLife := `{"node_id":"j","state":"600-RUNNING","owner":"o","domain_id":"d","properties":{"hostname":null}}`
+		secondLife := func(state, hostname string) string {
+			return "/s second life " + strings.Replace(body(state, hostname), `"i"`, `"j"`, 1)
+		}
 		checkTold(t, m,
 			"id3/s first "+body("600-RUNNING", `"10.0.0.1"`),
 			"id5/s second "+body("900-FAILED", `"10.0.0.1"`),
 			"id6/s second "+body("900-FAILED", `"10.0.0.2"`),
-			"id11/s second life "+secondLife,
+			"id11"+secondLife("600-RUNNING", "null"),
+			"id12"+secondLife("600-RUNNING", `"10.0.0.3"`),
+			"id13"+secondLife("900-FAILED", `"10.0.0.3"`),
+			"id14"+secondLife("900-FAILED", `"10.0.0.4"`),
 		)
-		// A batch has three events: 3, 5 in the first two, so the domain is read twice.
+		// The first two batches, of three events each, need the domain of before.
 		slices.Sort(h.reads)
-		if diff := cmp.Diff([]string{string(dom.Key()), string(dom.Key()), string(i)}, h.reads); diff != "" {
+		if diff := cmp.Diff([]string{string(dom.Key()), string(dom.Key()), string(i), string(j)}, h.reads); diff != "" {
 			t.Errorf("read: %s", diff)
 		}
 	})
