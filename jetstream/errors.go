@@ -38,6 +38,7 @@ const (
 	codeStreamNotFound     = 10059
 	codeWrongLastSeq       = 10071 // a guard does not hold
 	codeStoreFailed        = 10077
+	codeConsumerExists     = 10148 // with other settings
 	codeDuplicateInFlight  = 10158 // nothing is decided yet
 	codeGuardNotReady      = 10163 // nothing is decided yet
 	codeGuardInFlight      = 10164 // nothing is decided yet

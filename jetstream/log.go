@@ -28,7 +28,10 @@ type Log struct {
 	log    *slog.Logger
 }
 
-var _ projections.Source = (*Log)(nil)
+var (
+	_ projections.Source  = (*Log)(nil)
+	_ projections.History = (*Log)(nil)
+)
 
 // Log is the cell's event log.
 func (c *Cell) Log() *Log {
@@ -127,6 +130,27 @@ func (l *Log) Last(ctx context.Context, key events.Key) (projections.LastEvent, 
 		ID:   header1(m.header, events.HeaderID),
 		Type: header1(m.header, events.HeaderType),
 	}, nil
+}
+
+// History calls each with every event of a key up to a sequence, in order, read
+// from the stream's leader: one request an event, so for keys with few of them.
+// The error wraps projections.ErrNoQuorum where nobody answers.
+func (l *Log) History(ctx context.Context, key events.Key, upTo uint64, each func(events.Envelope, events.Event)) error {
+	for from := uint64(1); from <= upTo; {
+		m, err := readStored(ctx, l.nc, get{stream: l.stream, Seq: from, Next: l.prefix.Event(key)})
+		switch {
+		case notFound(err):
+			return nil
+		case err != nil:
+			return fmt.Errorf("history of %s: %w", key, err)
+		case m.Seq > upTo:
+			return nil
+		}
+		msg := &nats.Msg{Subject: m.Subject, Header: m.header, Data: m.Data}
+		each(l.envelope(msg, meta{seq: m.Seq, time: m.Time.UTC()}), events.Decode(header1(m.header, events.HeaderType), m.Data))
+		from = m.Seq + 1
+	}
+	return nil
 }
 
 func noQuorum(err error) bool { return errors.Is(err, projections.ErrNoQuorum) }

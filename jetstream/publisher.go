@@ -84,28 +84,54 @@ func (p *publisher) take(token uint64) chan *nats.Msg {
 // send publishes a message and waits for the stream's answer, at most for
 // patience. An error says that there was none: the outcome is not known.
 func (p *publisher) send(ctx context.Context, m *nats.Msg, patience time.Duration) (pubAck, error) {
-	token := p.next.Add(1)
-	ch := make(chan *nats.Msg, 1)
-	w := &p.waiting[token%uint64(len(p.waiting))]
-	w.mu.Lock()
-	w.m[token] = ch
-	w.mu.Unlock()
-	m.Reply = p.prefix + strconv.FormatUint(token, 36)
-	if err := p.nc.PublishMsg(m); err != nil {
-		p.take(token)
+	sent, err := p.publish(m)
+	if err != nil {
 		return pubAck{}, err
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+	return p.await(ctx, sent, timer.C)
+}
+
+// sentMessage is a message whose answer is still to come.
+type sentMessage struct {
+	token  uint64
+	answer chan *nats.Msg
+}
+
+// publish publishes a message; await has to follow.
+func (p *publisher) publish(m *nats.Msg) (sentMessage, error) {
+	sent := sentMessage{token: p.next.Add(1), answer: make(chan *nats.Msg, 1)}
+	w := &p.waiting[sent.token%uint64(len(p.waiting))]
+	w.mu.Lock()
+	w.m[sent.token] = sent.answer
+	w.mu.Unlock()
+	m.Reply = p.prefix + strconv.FormatUint(sent.token, 36)
+	if err := p.nc.PublishMsg(m); err != nil {
+		p.take(sent.token)
+		return sentMessage{}, err
+	}
+	return sent, nil
+}
+
+// await waits for the stream's answer, until late has an element.
+func (p *publisher) await(ctx context.Context, sent sentMessage, late <-chan time.Time) (pubAck, error) {
 	select {
-	case answer := <-ch:
+	case answer := <-sent.answer:
 		return parseAck(answer)
-	case <-timer.C:
-		p.take(token)
+	case <-late:
+		p.take(sent.token)
 		return pubAck{}, nats.ErrTimeout
 	case <-ctx.Done():
-		p.take(token)
+		p.take(sent.token)
 		return pubAck{}, ctx.Err()
+	}
+}
+
+// forget gives up waiting for answers.
+func (p *publisher) forget(sent []sentMessage) {
+	for _, s := range sent {
+		p.take(s.token)
 	}
 }
 

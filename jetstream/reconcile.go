@@ -33,16 +33,23 @@ func (s setting) String() string {
 
 // reconcile creates a stream, or updates it to what it should be.
 func reconcile(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfig, log *slog.Logger) error {
+	return settle(ctx, "stream "+want.Name, func(ctx context.Context) error { return reconcileOnce(ctx, js, want, log) })
+}
+
+// settle repeats a change while its error may go by itself.
+func settle(ctx context.Context, what string, once func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, reconcilePatience)
 	defer cancel()
 	pause := newPause(20*time.Millisecond, time.Second)
 	for {
-		err := reconcileOnce(ctx, js, want, log)
+		attempt, end := context.WithTimeout(ctx, requestPatience)
+		err := once(attempt)
+		end()
 		if err == nil || !passing(err) {
 			return err
 		}
 		if !pause.wait(ctx) {
-			return fmt.Errorf("jetstream: reconcile stream %s: %w", want.Name, err)
+			return fmt.Errorf("jetstream: reconcile %s: %w", what, err)
 		}
 	}
 }
@@ -52,7 +59,7 @@ func reconcile(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfi
 func passing(err error) bool {
 	if api, ok := errors.AsType[*natsjs.APIError](err); ok {
 		switch api.ErrorCode {
-		case codeStreamNameInUse, codeStreamNotFound, codeClusterUnavailable, codeNotLeader, codeNoPeers, codeReconfiguring:
+		case codeStreamNameInUse, codeStreamNotFound, codeConsumerExists, codeClusterUnavailable, codeNotLeader, codeNoPeers, codeReconfiguring:
 			return true
 		}
 		return api.Code == 503
@@ -61,8 +68,6 @@ func passing(err error) bool {
 }
 
 func reconcileOnce(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfig, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, requestPatience)
-	defer cancel()
 	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		if _, err = js.CreateStream(ctx, want); err == nil {

@@ -124,6 +124,7 @@ func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded, 
 func (l *Log) envelope(m *nats.Msg, info meta) events.Envelope {
 	return events.Envelope{
 		Key:         l.prefix.EventKey(m.Subject),
+		Type:        header1(m.Header, events.HeaderType),
 		Seq:         info.seq,
 		Time:        info.time,
 		ID:          header1(m.Header, events.HeaderID),

@@ -33,7 +33,7 @@ func TestLog_Tail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := events.Envelope{Key: d.Key, Seq: 1, Time: m.Time.UTC(), ID: d.ID, Actor: "alice", CausationID: "alice/c1"}
+		want := events.Envelope{Key: d.Key, Type: events.TypeDomainAdded, Seq: 1, Time: m.Time.UTC(), ID: d.ID, Actor: "alice", CausationID: "alice/c1"}
 		if diff := cmp.Diff(want, g.envs[0]); diff != "" {
 			t.Error(diff)
 		}

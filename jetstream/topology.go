@@ -58,10 +58,10 @@ func (s streamConfigs) all() []natsjs.StreamConfig {
 	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.state, s.leases}
 }
 
-// Open creates what is missing of a cell's streams and buckets and updates what
-// can be updated. It deletes nothing: the error says what differs where a stream
-// cannot be made what it should be. Several processes may do so at once. The
-// connection stays the caller's.
+// Open creates what is missing of a cell's streams, buckets and durable consumers,
+// and updates what can be updated. It deletes nothing: the error says what differs
+// where a stream cannot be made what it should be. Several processes may do so at
+// once. The connection stays the caller's.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -76,6 +76,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
 		if err := reconcile(ctx, js, want, cfg.Logger); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.Notices().open(ctx); err != nil {
+		return nil, err
 	}
 	if c.pub, err = newPublisher(nc); err != nil {
 		return nil, err

@@ -53,6 +53,14 @@ type Source interface {
 	Keys(ctx context.Context, after, upTo uint64, seen func(events.Key)) error
 }
 
+// History reads what was. It is safe for concurrent use.
+type History interface {
+	// History calls each with every event of one key up to a sequence, in order,
+	// read from the log's leader. The error wraps ErrNoQuorum where it does not
+	// answer.
+	History(ctx context.Context, key events.Key, upTo uint64, each func(events.Envelope, events.Event)) error
+}
+
 // Entry is one key of the state bucket.
 type Entry struct {
 	Key      events.Key

@@ -139,6 +139,14 @@ func (m *machine) kill() {
 	}
 }
 
+// signal sends a signal to the service.
+func (m *machine) signal(sig syscall.Signal) {
+	m.t.Helper()
+	if err := m.cmd.Process.Signal(sig); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 // cleanUp ends the service, and each process of this machine's site.
 func (m *machine) cleanUp() {
 	m.kill()

@@ -231,9 +231,28 @@ func (s *Service) lead() *passes.Leader {
 		ReapInterval: s.cfg.ReaperInterval, ReapAge: s.cfg.RecordReapingMaxAge,
 		RetryInterval: s.cfg.RetryInterval, TerminateLate: s.cfg.TerminateDeadline, LeaseTTL: s.cfg.LeaseTTL, ExternalDecide: s.cfg.ExternalDecide,
 		OnTerm: func(t *passes.Term) (func(), error) {
-			return natsapi.ServeLeader(s.nc, s.cfg.Prefix, natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat})
+			calls := natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat}
+			end, err := natsapi.ServeLeader(s.nc, s.cfg.Prefix, calls)
+			if err != nil {
+				return nil, err
+			}
+			stop := s.notify(t.Epoch())
+			return func() { stop(); end() }, nil
 		},
 	})
+}
+
+// notify tells subscribers what becomes of instances until stop is called, which
+// returns when it has stopped. What is under way then is the next term's.
+func (s *Service) notify(epoch uint64) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	notifier := projections.NewNotifier(s.replica, s.events, s.cell.Notices(), s.log)
+	go func() {
+		defer close(done)
+		_ = notifier.Run(ctx, epoch) // what ends it ends the term, too
+	}()
+	return func() { cancel(); <-done }
 }
 
 // runPass answers run_pass from a term.
