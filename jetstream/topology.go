@@ -143,8 +143,11 @@ func topology(cfg Config) streamConfigs {
 
 	inbox := stream(events.StreamInbox)
 	inbox.Description = "epum: reports and durable commands to be handled"
-	inbox.Subjects = []string{string(p) + ".node.*." + opInstanceInfo, string(p) + ".inbox.*.*"}
+	inbox.Subjects = []string{string(p) + ".node.*." + events.OpInstanceInfo, string(p) + ".inbox.*.*"}
 	inbox.Retention = natsjs.WorkQueuePolicy
+	// A command's id is its caller's own, but the window is everybody's: a longer
+	// one would swallow what two callers give the same id.
+	inbox.Duplicates = shortestDuplicates
 
 	results := stream(events.StreamResults)
 	results.Description = "epum: outcomes of durable commands"
@@ -158,7 +161,7 @@ func topology(cfg Config) streamConfigs {
 	notify.MaxAge = keptFor
 
 	dead := stream(events.StreamDead)
-	dead.Description = "epum: reports that could not be processed"
+	dead.Description = "epum: what could not be processed"
 	dead.Subjects = []string{string(p) + ".dead.>"}
 
 	bucket := func(name string) natsjs.StreamConfig {
