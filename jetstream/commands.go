@@ -14,7 +14,7 @@ import (
 const (
 	// turnLongest is how long a command waits at most for an earlier one of its
 	// caller that somebody else has in hand.
-	turnLongest = time.Second
+	turnLongest = nakFirst * 5 / 2
 	// commandLongest is the longest time between two tries of a command.
 	commandLongest = 5 * time.Second
 )
