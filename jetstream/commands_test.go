@@ -256,9 +256,9 @@ func TestInbox_ConsumeCommands_again(t *testing.T) {
 	if ran := got.of("a"); !slices.Equal(ran, []string{"0", "1"}) {
 		t.Errorf("carried out %v", ran)
 	}
-	for n := 2; n < len(tries); n++ {
-		if pause, before := tries[n].Sub(tries[n-1]), tries[n-1].Sub(tries[n-2]); pause < before*5/4 {
-			t.Errorf("tried after %s, and then after %s", before, pause)
+	for n, least := 1, 90*time.Millisecond; n < len(tries); n, least = n+1, 2*least {
+		if pause := tries[n].Sub(tries[n-1]); pause < least {
+			t.Errorf("try %d came after %s, want %s at least", n+1, pause, least)
 		}
 	}
 }

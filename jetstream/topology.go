@@ -120,20 +120,7 @@ func (cfg Config) withDefaults() (Config, error) {
 
 func topology(cfg Config) streamConfigs {
 	p := cfg.Prefix
-	stream := func(name string) natsjs.StreamConfig {
-		return natsjs.StreamConfig{
-			Name:              p.Stream(name),
-			Storage:           natsjs.FileStorage,
-			Retention:         natsjs.LimitsPolicy,
-			MaxConsumers:      -1,
-			MaxMsgs:           -1,
-			MaxBytes:          -1,
-			MaxMsgsPerSubject: -1,
-			MaxMsgSize:        -1,
-			Replicas:          cfg.Replicas,
-			AllowDirect:       true,
-		}
-	}
+	stream := func(name string) natsjs.StreamConfig { return plainStream(cfg, p.Stream(name)) }
 	log := stream(events.StreamEvents)
 	log.Description = "epum: the event log"
 	log.Subjects = []string{p.AllEvents()}
@@ -185,4 +172,20 @@ func topology(cfg Config) streamConfigs {
 	leases.MaxAge = cfg.LeaseTTL
 	leases.SubjectDeleteMarkerTTL = leaseMarkerTTL
 	return streamConfigs{events: log, inbox: inbox, results: results, notify: notify, dead: dead, state: state, leases: leases}
+}
+
+// plainStream is what the streams have in common.
+func plainStream(cfg Config, name string) natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Name:              name,
+		Storage:           natsjs.FileStorage,
+		Retention:         natsjs.LimitsPolicy,
+		MaxConsumers:      -1,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgsPerSubject: -1,
+		MaxMsgSize:        -1,
+		Replicas:          cfg.Replicas,
+		AllowDirect:       true,
+	}
 }

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -214,7 +215,6 @@ func TestDurable_OrderOverLeaders(t *testing.T) {
 		defer close(left)
 		for n := range each {
 			for _, c := range callers {
-
 				if _, err := e.as(c).DoAsync(e.ctx(), commands.ReconfigureDomain{DomainID: "web", Config: preserve(n + 1)}, natsapi.WithCommandID(fmt.Sprint(c, n))); err != nil {
 					t.Error(err)
 				}
@@ -245,6 +245,47 @@ func TestDurable_OrderOverLeaders(t *testing.T) {
 			if r.Err != nil {
 				t.Errorf("%s %d: %+v", c, n, r)
 			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestDurable_Killed kills the process with -9 while it carries commands out: each
+// is carried out once, in its turn, whatever the process had got to.
+func TestDurable_Killed(t *testing.T) {
+	t.Parallel()
+	url := startServer(t).ClientURL()
+	e := connect(t, url)
+	m := newMachine(t)
+	m.serve("--nats.url", url, "--external_decide")
+	e.leader()
+	const all = 150
+	ids := []string{e.leave("al", commands.AddDefinition{DefinitionID: "d"})}
+	for n := range all {
+		ids = append(ids, e.leave("al", commands.UpdateDefinition{DefinitionID: "d", Definition: preserve(n)}))
+		if n%50 == 25 {
+			m.kill()
+		}
+		if n%50 == 49 {
+			m.serve("--nats.url", url, "--external_decide")
+		}
+	}
+	var want, got []string
+	for _, id := range ids {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*patience) // after a death each in hand waits for the server
+		r, err := e.as("al").WaitResult(ctx, id)
+		cancel()
+		if err != nil || r.Err != nil {
+			t.Fatalf("%s: %+v, %v", id, r, err)
+		}
+		want = append(want, fmt.Sprintf("al/%s at %d", id, r.Seq))
+	}
+	e.inboxEmpty()
+	for _, l := range e.log() {
+		if l.key == events.DefinitionKey("d") {
+			got = append(got, fmt.Sprintf("%s at %d", l.header.Get(events.HeaderCausation), l.seq))
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
