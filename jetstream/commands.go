@@ -34,49 +34,52 @@ type CommandHandler func(ctx context.Context, m *nats.Msg, published time.Time) 
 // lost connections and servers. When ctx ends, handlers that run may go on for 1 s,
 // and commands not begun go back at once; then it returns ctx's error.
 func (in *Inbox) ConsumeCommands(ctx context.Context, handle CommandHandler) error {
+	callers := map[string]*commandLane{}
 	q := queue{
 		inbox:    in,
 		consumer: "commands",
 		filter:   string(in.prefix) + ".inbox.*.*",
 		ackWait:  10 * time.Second, // after a leader's death the next one waits as long
 		pending:  1000,
-		pull:     queueLanes,
+		pull:     128,
 		longest:  commandLongest,
 		grace:    time.Second,
-		lane:     func() lane { return &commandLane{inbox: in, command: handle, callers: map[string]turns{}} },
+		lane: func(token string) lane {
+			if callers[token] == nil {
+				callers[token] = &commandLane{inbox: in, command: handle}
+			}
+			return callers[token]
+		},
 	}
 	return q.run(ctx)
 }
 
-// commandLane handles commands, each in its caller's turn.
+// commandLane handles one caller's commands, each in its turn.
 type commandLane struct {
 	inbox   *Inbox
 	command CommandHandler
-	callers map[string]turns // token → how far its commands are
+	removed uint64 // up to here none is in the inbox: each was the first when it ran, and left
+	held    held
 }
 
-// turns is how far one caller's commands are.
-type turns struct {
-	removed uint64 // up to here none is in the inbox: each was the first when it ran, and left
-	// What holds the rest up, until it is looked at again.
-	first uint64        // the command whose turn it is; 0: nothing is held up
+// held says what a caller's commands wait for, until it is looked at again.
+type held struct {
+	first uint64        // the command whose turn it is; 0: they do not wait
 	pause time.Duration // grows with each look
 	until time.Time
 }
 
-// hold keeps a caller's commands waiting for the first of them. The pause doubles
-// up to longest.
-func (l *commandLane) hold(token string, first uint64, longest time.Duration, err error) error {
-	t := l.callers[token]
-	t.first, t.pause = first, min(max(2*t.pause, nakFirst), longest)
-	t.until = time.Now().Add(t.pause)
-	l.callers[token] = t
-	return &againError{t.pause, err}
+// hold keeps the commands waiting for the first of them. The pause doubles up to
+// longest.
+func (l *commandLane) hold(first uint64, longest time.Duration, err error) error {
+	pause := min(max(2*l.held.pause, nakFirst), longest)
+	l.held = held{first: first, pause: pause, until: time.Now().Add(pause)}
+	return &againError{pause, err}
 }
 
 func (l *commandLane) handle(ctx context.Context, d delivery) error {
-	if t := l.callers[d.token]; t.first != d.seq() && time.Now().Before(t.until) {
-		return &againError{delay: time.Until(t.until) + nakFirst}
+	if wait := time.Until(l.held.until); wait > 0 && l.held.first != d.seq() {
+		return &againError{delay: wait + nakFirst}
 	}
 	caller, err := callerName(d.token)
 	if err != nil {
@@ -85,15 +88,15 @@ func (l *commandLane) handle(ctx context.Context, d delivery) error {
 	first, err := l.first(ctx, caller, d)
 	switch {
 	case err != nil:
-		return l.hold(d.token, d.seq(), commandLongest, err)
+		return l.hold(d.seq(), commandLongest, err)
 	case first > d.seq():
 		return errGone
 	case first < d.seq():
-		return l.hold(d.token, first, turnLongest, nil)
+		return l.hold(first, turnLongest, nil)
 	}
 	err = l.carryOut(ctx, caller, d)
 	if _, dead := errors.AsType[*events.DeadLetterError](err); err != nil && !dead {
-		return l.hold(d.token, d.seq(), commandLongest, err)
+		return l.hold(d.seq(), commandLongest, err)
 	}
 	return err
 }
@@ -115,7 +118,7 @@ func callerName(token string) (string, error) {
 // inbox still; above the delivery's where that one has left it. A command that was
 // carried out but never acknowledged is removed on the way.
 func (l *commandLane) first(ctx context.Context, caller string, d delivery) (uint64, error) {
-	from := l.callers[d.token].removed + 1
+	from := l.removed + 1
 	if from > d.seq() {
 		return from, nil
 	}
@@ -169,6 +172,6 @@ func (l *commandLane) ack(ctx context.Context, d delivery) error {
 	if err := d.msg.DoubleAck(ctx); err != nil {
 		return err
 	}
-	l.callers[d.token] = turns{removed: d.seq()}
+	l.removed, l.held = d.seq(), held{}
 	return nil
 }

@@ -47,7 +47,7 @@ func (in *Inbox) Consume(ctx context.Context, handle ReportHandler) error {
 		pull:     512,
 		longest:  30 * time.Second,
 		grace:    10 * time.Second,
-		lane:     func() lane { return reportLane{handle} },
+		lane:     func(string) lane { return reportLane{handle} },
 	}
 	return q.run(ctx)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -17,9 +16,9 @@ import (
 )
 
 const (
-	// queueLanes is how many messages of a queue are handled at once: as many
+	// queueSlots is how many messages of a queue are handled at once: as many
 	// single appends in flight reach the log's ceiling.
-	queueLanes = 64
+	queueSlots = 64
 	// queueDrain is how long a stop waits for messages that are on their way.
 	queueDrain = 200 * time.Millisecond
 	// nakFirst doubles with each delivery.
@@ -35,13 +34,15 @@ type queue struct {
 	filter   string        // of subjects; no two consumers of a work queue may share one
 	ackWait  time.Duration // when the server gives a message to another process
 	pending  int           // how many messages may be out at all processes together
-	pull     int           // how many one process asks for at once
+	pull     int           // how many one process asks for at once, and how many it may have taken
 	longest  time.Duration // of the growing delays between the deliveries of one message
 	grace    time.Duration // how long a handler may go on after the queue was stopped
-	lane     func() lane   // makes one for each lane of each life of the consumer
+	// lane gives the lane of a token, when it has to run; it is called from one
+	// goroutine.
+	lane func(token string) lane
 }
 
-// lane handles messages one after the other, from one goroutine.
+// lane handles the messages with one token, one after the other.
 type lane interface {
 	// handle deals with a message: nil says that it may be acknowledged, an
 	// *events.DeadLetterError that no repeat can help, an *againError when it is to
@@ -128,8 +129,11 @@ func (q *queue) consume(ctx context.Context) error {
 
 	grace, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	w := &queueWork{queue: q, stop: ctx, grace: grace}
-	defer w.start()()
+	w := &queueWork{
+		queue: q, stop: ctx, grace: grace,
+		room: make(chan struct{}, q.pull), slots: make(chan struct{}, queueSlots), waiting: map[string][]delivery{},
+	}
+	defer w.running.Wait()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(q.grace, end) })()
 	for {
 		m, err := messages.Next(natsjs.NextContext(ctx))
@@ -162,32 +166,17 @@ func giveBack(messages natsjs.MessagesContext) {
 	}
 }
 
-// queueWork spreads messages over lanes.
+// queueWork spreads messages over lanes, one for each token.
 type queueWork struct {
 	queue *queue
 	stop  context.Context // ended: begin nothing more
 	grace context.Context // ended: give up what runs
-	lanes [queueLanes]chan delivery
-}
+	room  chan struct{}   // one for each message that was taken
+	slots chan struct{}   // one for each message that is handled
 
-// start starts the lanes; the function it gives waits until they are done.
-func (w *queueWork) start() (wait func()) {
-	var group sync.WaitGroup
-	for n := range w.lanes {
-		w.lanes[n] = make(chan delivery, max(w.queue.pull/queueLanes, 1))
-		l := w.queue.lane()
-		group.Go(func() {
-			for d := range w.lanes[n] {
-				w.work(l, d)
-			}
-		})
-	}
-	return func() {
-		for _, ch := range w.lanes {
-			close(ch)
-		}
-		group.Wait()
-	}
+	running sync.WaitGroup
+	mu      sync.Mutex
+	waiting map[string][]delivery // by token, for as long as its lane runs
 }
 
 func (w *queueWork) take(m natsjs.Msg) {
@@ -200,9 +189,34 @@ func (w *queueWork) take(m natsjs.Msg) {
 	if tokens := strings.SplitN(m.Subject(), ".", 4); len(tokens) > 2 {
 		d.token = tokens[2]
 	}
-	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(d.token))
-	w.lanes[hash.Sum32()%queueLanes] <- d
+	w.room <- struct{}{}
+	w.mu.Lock()
+	earlier, running := w.waiting[d.token]
+	w.waiting[d.token] = append(earlier, d)
+	w.mu.Unlock()
+	if !running {
+		l := w.queue.lane(d.token)
+		w.running.Go(func() { w.workOff(l, d.token) })
+	}
+}
+
+// workOff runs a lane until nothing waits for it.
+func (w *queueWork) workOff(l lane, token string) {
+	for {
+		w.mu.Lock()
+		waiting := w.waiting[token]
+		if len(waiting) == 0 {
+			delete(w.waiting, token)
+			w.mu.Unlock()
+			return
+		}
+		w.waiting[token] = waiting[1:]
+		w.mu.Unlock()
+		w.slots <- struct{}{}
+		w.work(l, waiting[0])
+		<-w.slots
+		<-w.room
+	}
 }
 
 // work handles one message and tells the server.
