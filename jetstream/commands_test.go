@@ -319,3 +319,31 @@ func TestInbox_OldConsumer(t *testing.T) {
 		t.Errorf("reports %v, commands %v", reports.bodies, commands.bodies)
 	}
 }
+
+// clusterCommands has commands in their turns where the stream removes a command
+// some time after its consumer has confirmed the acknowledgement.
+func clusterCommands(t *testing.T, in *jetstream.Inbox, nc *nats.Conn) {
+	t.Helper()
+	js, _ := natsjs.New(nc)
+	const callers, each = 4, 25
+	for n := range each {
+		for c := range callers {
+			leave(t, js, fmt.Sprint("c", c), fmt.Sprintf("%d-%d", c, n))
+		}
+	}
+	var got handled
+	began := time.Now()
+	stop := consumeCommands(t, in, carriedOut(&got))
+	waitMessages(t, nc, "epum_inbox", 0)
+	took := time.Since(began)
+	stop()
+	for c := range callers {
+		bodies := got.of(fmt.Sprint("c", c))
+		for n := range each {
+			if len(bodies) != each || bodies[n] != fmt.Sprintf("%d-%d", c, n) {
+				t.Fatalf("caller %d: %v", c, bodies)
+			}
+		}
+	}
+	t.Logf("%d commands of %d callers after %s", callers*each, callers, took)
+}

@@ -1,8 +1,8 @@
 // Package jetstream holds the adapters of epum's ports to NATS JetStream: the
 // streams and buckets of a cell and how they are reconciled (Open), the guarded
 // and the fenced append, tail and replay of the log (Log), the state bucket
-// (Bucket), the lease of the leader (Lease), the queue of reports (Inbox), and
-// an embedded server (StartServer).
+// (Bucket), the lease of the leader (Lease), the queue of reports and durable
+// commands (Inbox), the dead letters (Dead), and an embedded server (StartServer).
 //
 // What holds everywhere in here:
 //
