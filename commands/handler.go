@@ -21,6 +21,10 @@ const RetryFor = 5 * time.Second
 // MaxCommandIDBytes is the longest command id.
 const MaxCommandIDBytes = 256
 
+// clockSkew is how far the clocks of a cluster's servers, which the times of
+// streams come from, may be apart.
+const clockSkew = 5 * time.Second
+
 // Log is the event log as a writer sees it. It is safe for concurrent use.
 type Log interface {
 	// Append appends one event if its guard holds, and gives its sequence. It
@@ -31,6 +35,11 @@ type Log interface {
 	// Last gives the last event of an aggregate, read from the log's leader;
 	// projections.ErrNotFound where there is none.
 	Last(ctx context.Context, key events.Key) (projections.LastEvent, error)
+	// Caused gives the sequence of the aggregate's event that a causation id led
+	// to, if it was appended in [from, until] of the stream's time; later ones may
+	// be found, too. It is read from the log's leader; an error that wraps
+	// projections.ErrNoQuorum says that nothing is known.
+	Caused(ctx context.Context, key events.Key, causation string, from, until time.Time) (seq uint64, found bool, err error)
 }
 
 // Replica is the fold that commands are decided on, as projections.Replica.
@@ -45,6 +54,8 @@ type Replica interface {
 	// Repeat gives the sequence of the event that a causation id led to within
 	// the last two minutes.
 	Repeat(causation string) (seq uint64, ok bool)
+	// RepeatsSince is the stream time from which on Repeat knows all of them.
+	RepeatsSince() time.Time
 }
 
 // Handler takes commands. It is safe for concurrent use; its fields are not to
@@ -63,6 +74,13 @@ type Handler struct {
 // sequence; "" for none. It fails with an *Error, or with an error that AsError
 // maps to one.
 func (h *Handler) Do(ctx context.Context, caller, commandID string, cmd Command) (uint64, error) {
+	return h.DoPublished(ctx, caller, commandID, time.Time{}, cmd)
+}
+
+// DoPublished is Do for a command that has been waiting since it was published, by
+// the clock of a stream (zero: it has not). A repeat is known since then: what is
+// too long ago for the replica is looked up in the log.
+func (h *Handler) DoPublished(ctx context.Context, caller, commandID string, published time.Time, cmd Command) (uint64, error) {
 	if err := checkNames("caller", caller); err != nil {
 		return 0, err
 	}
@@ -74,6 +92,9 @@ func (h *Handler) Do(ctx context.Context, caller, commandID string, cmd Command)
 		return 0, err
 	}
 	a := attempt{h: h, cmd: cmd, caller: caller, causation: causation, key: cmd.Key(caller)}
+	if !published.IsZero() {
+		a.unread = published.Add(-clockSkew)
+	}
 	deadline := h.now().Add(RetryFor)
 	for {
 		seq, done, err := a.try(ctx)
@@ -100,9 +121,10 @@ type attempt struct {
 	caller    string
 	causation string
 	key       events.Key
-	id        string // of the event, one for all tries; "": none was made yet
-	sure      bool   // the replica has passed a barrier since the command came
-	removed   uint64 // sequence of the .removed event that guards a name that is not in the fold; 0: none
+	id        string    // of the event, one for all tries; "": none was made yet
+	sure      bool      // the replica has passed a barrier since the command came
+	removed   uint64    // sequence of the .removed event that guards a name that is not in the fold; 0: none
+	unread    time.Time // from here on the log may have its event, as far as is known; zero: what the replica remembers will do
 	conflicts int
 }
 
@@ -112,10 +134,13 @@ func (a *attempt) try(ctx context.Context) (seq uint64, done bool, err error) {
 	var v View
 	a.h.Replica.View(func(s *events.State) { v = a.cmd.Look(s, a.caller) })
 	// After the view: a first one that the view shows is then known as a repeat.
-	if a.causation != "" {
-		if seq, ok := a.h.Replica.Repeat(a.causation); ok {
-			return seq, true, nil
-		}
+	if seq, done, err = a.repeated(ctx); done || err != nil {
+		return seq, done, err
+	}
+	// Whoever was held up for too long must not decide any more: what it has seen
+	// may be from before.
+	if ctx.Err() != nil {
+		return 0, false, ctx.Err()
 	}
 	if v.Unknown != "" {
 		return 0, true, ErrUnavailable.With("this process is too old for what was written there (%s); another one may know it", v.Unknown)
@@ -133,6 +158,27 @@ func (a *attempt) try(ctx context.Context) (seq uint64, done bool, err error) {
 		return 0, false, a.catchUp(ctx, v, conflict)
 	}
 	return seq, true, err
+}
+
+// repeated looks whether the command has its event already.
+func (a *attempt) repeated(ctx context.Context) (seq uint64, found bool, err error) {
+	if a.causation == "" {
+		return 0, false, nil
+	}
+	// Asked first: what is forgotten meanwhile is looked up.
+	since := a.h.Replica.RepeatsSince()
+	if seq, found = a.h.Replica.Repeat(a.causation); found || a.unread.IsZero() {
+		return seq, found, nil
+	}
+	until := since.Add(clockSkew)
+	if !until.After(a.unread) {
+		return 0, false, nil
+	}
+	if seq, found, err = a.h.Log.Caused(ctx, a.key, a.causation, a.unread, until); err != nil {
+		return 0, false, fmt.Errorf("look for the command in the log: %w", err)
+	}
+	a.unread = until
+	return seq, found, nil
 }
 
 func (a *attempt) barrier(ctx context.Context) error {

@@ -283,6 +283,7 @@ func (r stillReplica) View(read func(*events.State))         { read(r.state) }
 func (stillReplica) Barrier(context.Context) (uint64, error) { return 0, nil }
 func (stillReplica) WaitFor(context.Context, uint64) error   { return nil }
 func (stillReplica) Repeat(string) (uint64, bool)            { return 0, false }
+func (stillReplica) RepeatsSince() time.Time                 { return time.Time{} }
 
 // discard measures what a command costs besides NATS.
 type discard struct{ commands.Log }

@@ -97,12 +97,15 @@ func (r *Reporter) accept(ctx context.Context, id string, i *events.Instance, re
 		return false, err
 	}
 	key := i.Domain.InstanceKey(i.ID)
-	_, err = r.Log.Append(ctx, events.Draft{
+	seq, err := r.Log.Append(ctx, events.Draft{
 		ID: id, Key: key, Event: ev, Guard: events.Guard{Key: key, Seq: i.Seq}, Actor: i.ID,
 	})
 	if err != nil {
 		return true, fmt.Errorf("append report of %s: %w", i.ID, err)
 	}
+	// The instance's next report is decided on this one's event: without it, it
+	// would only run into its guard. The event is in the log whatever the wait gives.
+	_ = r.Replica.WaitFor(ctx, seq)
 	return true, nil
 }
 

@@ -44,6 +44,7 @@ func TestCluster(t *testing.T) {
 		other := openCell(t, connect(t, urls), jetstream.Config{Process: "p2", Replicas: 3})
 		race(t, []*jetstream.Log{log, other.Log()}, 30)
 	})
+	t.Run("durable commands", func(t *testing.T) { clusterCommands(t, cell.Inbox(), nc) })
 	t.Run("many writers", func(t *testing.T) {
 		var group sync.WaitGroup
 		for w := range 32 {

@@ -28,18 +28,17 @@ const (
 	deadRoom = 4 << 10
 )
 
-// bury moves a report to the dead letters and returns when they have it. A repeat
+// bury moves a message to the dead letters and returns when they have it. A repeat
 // within two minutes is told by the message id.
-func (in *Inbox) bury(ctx context.Context, r report, reason string) error {
-	arrived := r.meta.Timestamp.UTC().Format(time.RFC3339Nano)
+func (in *Inbox) bury(ctx context.Context, d delivery, reason string) error {
 	m := &nats.Msg{
-		Subject: in.prefix.Dead(r.msg.Subject()),
-		Data:    r.msg.Data(),
+		Subject: in.prefix.Dead(d.msg.Subject()),
+		Data:    d.msg.Data(),
 		Header: nats.Header{
 			HeaderDeadReason:  {oneLine(reason)},
-			HeaderDeadSubject: {r.msg.Subject()},
-			HeaderDeadTime:    {arrived},
-			headerMsgID:       {strconv.FormatUint(r.meta.Sequence.Stream, 10) + "/" + arrived},
+			HeaderDeadSubject: {d.msg.Subject()},
+			HeaderDeadTime:    {d.meta.Timestamp.UTC().Format(time.RFC3339Nano)},
+			headerMsgID:       {d.id()},
 		},
 	}
 	if most := max(int(in.pub.nc.MaxPayload())-deadRoom, 0); len(m.Data) > most {
@@ -49,9 +48,9 @@ func (in *Inbox) bury(ctx context.Context, r report, reason string) error {
 	ack, err := in.pub.send(ctx, m, ackPatience)
 	switch {
 	case err != nil:
-		return fmt.Errorf("bury a report: %w: %w", events.ErrUnavailable, err)
+		return fmt.Errorf("bury a message: %w: %w", events.ErrUnavailable, err)
 	case judge(ack, nil) != verdictStored:
-		return fmt.Errorf("bury a report: %w: %w", events.ErrUnavailable, ack)
+		return fmt.Errorf("bury a message: %w: %w", events.ErrUnavailable, ack)
 	}
 	return nil
 }

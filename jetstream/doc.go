@@ -1,8 +1,9 @@
 // Package jetstream holds the adapters of epum's ports to NATS JetStream: the
 // streams and buckets of a cell and how they are reconciled (Open), the guarded
 // and the fenced append, tail and replay of the log (Log), the state bucket
-// (Bucket), the lease of the leader (Lease), the queue of reports (Inbox),
-// the notifications to subscribers (Notices), and an embedded server (StartServer).
+// (Bucket), the lease of the leader (Lease), the queue of reports and durable
+// commands (Inbox), the notifications to subscribers (Notices), the dead letters
+// (Dead), and an embedded server (StartServer).
 //
 // What holds everywhere in here:
 //

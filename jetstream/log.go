@@ -26,6 +26,7 @@ type Log struct {
 	stream string
 	source string // ce-source of what this process appends
 	log    *slog.Logger
+	causes *causes
 }
 
 var (
@@ -42,6 +43,7 @@ func (c *Cell) Log() *Log {
 		stream: c.streams.events.Name,
 		source: "/" + string(c.cfg.Prefix) + "/" + c.cfg.Process,
 		log:    c.cfg.Logger,
+		causes: &causes{},
 	}
 }
 

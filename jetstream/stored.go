@@ -75,6 +75,30 @@ func readStored(ctx context.Context, nc *nats.Conn, req get) (stored, error) {
 	return m, nil
 }
 
+// deleteStored deletes one message of a stream; one that has gone is none of its
+// errors. The error wraps projections.ErrNoQuorum where nobody answers.
+func deleteStored(ctx context.Context, nc *nats.Conn, stream string, seq uint64) error {
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	request := struct {
+		Seq     uint64 `json:"seq"`
+		NoErase bool   `json:"no_erase"`
+	}{seq, true}
+	err := askAPI(ctx, nc, "STREAM.MSG.DELETE."+stream, request, &answer)
+	switch {
+	case err != nil:
+		return err
+	case answer.Error == nil:
+		return nil
+	}
+	_, err = readStored(ctx, nc, get{stream: stream, Seq: seq})
+	if notFound(err) {
+		return nil
+	}
+	return fmt.Errorf("jetstream: delete message %d of %s: %w", seq, stream, answer.Error)
+}
+
 // askAPI sends a request to the JetStream API.
 func askAPI(ctx context.Context, nc *nats.Conn, subject string, req, answer any) error {
 	body, err := json.Marshal(req)

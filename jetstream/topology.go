@@ -123,20 +123,7 @@ func (cfg Config) withDefaults() (Config, error) {
 
 func topology(cfg Config) streamConfigs {
 	p := cfg.Prefix
-	stream := func(name string) natsjs.StreamConfig {
-		return natsjs.StreamConfig{
-			Name:              p.Stream(name),
-			Storage:           natsjs.FileStorage,
-			Retention:         natsjs.LimitsPolicy,
-			MaxConsumers:      -1,
-			MaxMsgs:           -1,
-			MaxBytes:          -1,
-			MaxMsgsPerSubject: -1,
-			MaxMsgSize:        -1,
-			Replicas:          cfg.Replicas,
-			AllowDirect:       true,
-		}
-	}
+	stream := func(name string) natsjs.StreamConfig { return plainStream(cfg, p.Stream(name)) }
 	log := stream(events.StreamEvents)
 	log.Description = "epum: the event log"
 	log.Subjects = []string{p.AllEvents()}
@@ -146,8 +133,11 @@ func topology(cfg Config) streamConfigs {
 
 	inbox := stream(events.StreamInbox)
 	inbox.Description = "epum: reports and durable commands to be handled"
-	inbox.Subjects = []string{string(p) + ".node.*." + opInstanceInfo, string(p) + ".inbox.*.*"}
+	inbox.Subjects = []string{string(p) + ".node.*." + events.OpInstanceInfo, string(p) + ".inbox.*.*"}
 	inbox.Retention = natsjs.WorkQueuePolicy
+	// A command's id is its caller's own, but the window is everybody's: a longer
+	// one would swallow what two callers give the same id.
+	inbox.Duplicates = shortestDuplicates
 
 	results := stream(events.StreamResults)
 	results.Description = "epum: outcomes of durable commands"
@@ -161,7 +151,7 @@ func topology(cfg Config) streamConfigs {
 	notify.MaxAge = keptFor
 
 	dead := stream(events.StreamDead)
-	dead.Description = "epum: reports that could not be processed"
+	dead.Description = "epum: what could not be processed"
 	dead.Subjects = []string{string(p) + ".dead.>"}
 
 	bucket := func(name string) natsjs.StreamConfig {
@@ -185,4 +175,20 @@ func topology(cfg Config) streamConfigs {
 	leases.MaxAge = cfg.LeaseTTL
 	leases.SubjectDeleteMarkerTTL = leaseMarkerTTL
 	return streamConfigs{events: log, inbox: inbox, results: results, notify: notify, dead: dead, state: state, leases: leases}
+}
+
+// plainStream is what the streams have in common.
+func plainStream(cfg Config, name string) natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Name:              name,
+		Storage:           natsjs.FileStorage,
+		Retention:         natsjs.LimitsPolicy,
+		MaxConsumers:      -1,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgsPerSubject: -1,
+		MaxMsgSize:        -1,
+		Replicas:          cfg.Replicas,
+		AllowDirect:       true,
+	}
 }

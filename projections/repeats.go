@@ -11,6 +11,7 @@ const repeatWindow = 2 * time.Minute
 
 // repeats remembers the command ids of the last two minutes of stream time.
 type repeats struct {
+	from  time.Time         // of the first event that was read, zero: none was
 	seqs  map[string]uint64 // <caller>/<command id> → sequence of the command's event
 	queue []repeat          // in the order of the log
 	head  int               // queue[:head] is forgotten
@@ -26,6 +27,14 @@ func newRepeats() repeats { return repeats{seqs: map[string]uint64{}} }
 func (r *repeats) find(id string) (uint64, bool) {
 	seq, ok := r.seqs[id]
 	return seq, ok
+}
+
+// since is the time from which on, seen at now, all command ids are known.
+func (r *repeats) since(now time.Time) time.Time {
+	if oldest := horizon(now); r.from.Before(oldest) {
+		return oldest
+	}
+	return r.from
 }
 
 // horizon is how far back command ids matter; zero where nothing was folded.

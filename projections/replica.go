@@ -78,6 +78,14 @@ func (r *Replica) Repeat(causation string) (uint64, bool) {
 	return r.repeats.find(causation)
 }
 
+// RepeatsSince is the stream time from which on Repeat knows all command ids: two
+// minutes before the last event folded, or the first event that was read.
+func (r *Replica) RepeatsSince() time.Time {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.repeats.since(r.state.Time)
+}
+
 // WaitFor returns when the event at seq is folded, or with ctx's error.
 func (r *Replica) WaitFor(ctx context.Context, seq uint64) error {
 	r.mu.Lock()
@@ -152,6 +160,9 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.repeats.from.IsZero() {
+		r.repeats.from = env.Time
+	}
 	if env.CausationID != "" && env.Epoch == 0 {
 		r.repeats.remember(env)
 	}

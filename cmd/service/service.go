@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,10 +48,12 @@ type Service struct {
 	reader  *projections.Reader
 	engines *engines.Registry
 	handler *commands.Handler
+	api     *natsapi.API
 	url     string
 
-	parts []part
-	fatal chan error // what ended a part that never should
+	parts  []part
+	duties sync.WaitGroup // what a leader does beside the passes
+	fatal  chan error     // what ended a part that never should
 }
 
 // part is something that runs until its context ends. The parts are stopped in
@@ -167,7 +170,10 @@ func (s *Service) start(ctx context.Context) error {
 	if err := s.addInitial(ctx); err != nil {
 		return err
 	}
-	s.run("leader", s.lead().Run)
+	s.run("leader", func(ctx context.Context) error {
+		defer s.duties.Wait()
+		return s.lead().Run(ctx)
+	})
 	return nil
 }
 
@@ -203,7 +209,8 @@ func (s *Service) connect(ctx context.Context) error {
 }
 
 func (s *Service) serveAPI() error {
-	api, err := natsapi.Serve(s.nc, natsapi.Config{
+	var err error
+	s.api, err = natsapi.Serve(s.nc, natsapi.Config{
 		Prefix: s.cfg.Prefix, Version: Version, DefaultUser: s.cfg.DefaultUser,
 		Handler: s.handler, Reads: s.reader, Engines: s.engines, Status: s.status, Logger: s.log,
 	})
@@ -214,7 +221,7 @@ func (s *Service) serveAPI() error {
 		<-ctx.Done()
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
-		return api.Stop(stopCtx)
+		return s.api.Stop(stopCtx)
 	})
 	return s.nc.FlushTimeout(openTimeout) // from here on the server knows the endpoints
 }
@@ -230,29 +237,26 @@ func (s *Service) lead() *passes.Leader {
 		DecideInterval: s.cfg.DeciderLoopInterval, DoctorInterval: s.cfg.DoctorInterval,
 		ReapInterval: s.cfg.ReaperInterval, ReapAge: s.cfg.RecordReapingMaxAge,
 		RetryInterval: s.cfg.RetryInterval, TerminateLate: s.cfg.TerminateDeadline, LeaseTTL: s.cfg.LeaseTTL, ExternalDecide: s.cfg.ExternalDecide,
-		OnTerm: func(t *passes.Term) (func(), error) {
-			calls := natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat}
-			end, err := natsapi.ServeLeader(s.nc, s.cfg.Prefix, calls)
-			if err != nil {
-				return nil, err
-			}
-			stop := s.notify(t.Epoch())
-			return func() { stop(); end() }, nil
-		},
+		OnTerm: s.onTerm,
 	})
 }
 
-// notify tells subscribers what becomes of instances until stop is called, which
-// returns when it has stopped. What is under way then is the next term's.
-func (s *Service) notify(epoch uint64) (stop func()) {
+// onTerm starts what a leader does beside the passes. What ends it does not wait,
+// for the next leader does: two that overlap do no harm.
+func (s *Service) onTerm(t *passes.Term) (end func(), err error) {
+	calls := natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat}
+	stop, err := natsapi.ServeLeader(s.nc, s.cfg.Prefix, calls)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
 	notifier := projections.NewNotifier(s.replica, s.events, s.cell.Notices(), s.log)
-	go func() {
-		defer close(done)
-		_ = notifier.Run(ctx, epoch) // what ends it ends the term, too
-	}()
-	return func() { cancel(); <-done }
+	s.duties.Go(func() { _ = notifier.Run(ctx, t.Epoch()) })                       // what ends it ends the term, too
+	s.duties.Go(func() { _ = s.cell.Inbox().ConsumeCommands(ctx, s.api.Durable) }) // ends with ctx alone
+	return func() {
+		cancel()
+		stop()
+	}, nil
 }
 
 // runPass answers run_pass from a term.

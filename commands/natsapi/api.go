@@ -175,7 +175,7 @@ func (a *API) serve(op string, work answer, msg micro.Request) {
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, limit)
 	defer cancel()
-	body, err := a.try(ctx, op, work, msg)
+	body, err := a.try(ctx, op, work, incoming{subject: msg.Subject(), header: nats.Header(msg.Headers()), body: msg.Data()})
 	code := 200
 	if err == nil {
 		err = a.reply(msg.Reply(), body)
@@ -188,13 +188,13 @@ func (a *API) serve(op string, work answer, msg micro.Request) {
 
 // try reads the request and works it out; a panic is an internal fault of this
 // request alone.
-func (a *API) try(ctx context.Context, op string, work answer, msg micro.Request) (body []byte, err error) {
+func (a *API) try(ctx context.Context, op string, work answer, in incoming) (body []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	r, err := readRequest(op, a.conf.DefaultUser, msg)
+	r, err := readRequest(op, a.conf.DefaultUser, in)
 	if err != nil {
 		return nil, err
 	}
@@ -210,17 +210,23 @@ func (a *API) reply(to string, body []byte) error {
 
 // refuse answers with an error and gives its code.
 func (a *API) refuse(op string, msg micro.Request, err error) int {
-	told := commands.AsError(err)
-	switch {
-	case errors.Is(told, commands.ErrInternal):
-		a.conf.Logger.Error("request failed", "op", op, "subject", msg.Subject(), "error", err)
-	case errors.Is(told, commands.ErrUnavailable):
+	told := a.told(op, msg.Subject(), err)
+	if errors.Is(told, commands.ErrUnavailable) {
 		a.conf.Logger.Warn("request not answered for sure", "op", op, "subject", msg.Subject(), "error", err)
 	}
 	if err := respondError(a.nc, msg.Reply(), told); err != nil {
 		a.conf.Logger.Error("reply failed", "op", op, "subject", msg.Subject(), "error", err)
 	}
 	return told.Code
+}
+
+// told is what the caller is told of an error; the log is told all of a fault.
+func (a *API) told(op, subject string, err error) *commands.Error {
+	told := commands.AsError(err)
+	if errors.Is(told, commands.ErrInternal) {
+		a.conf.Logger.Error("request failed", "op", op, "subject", subject, "error", err)
+	}
+	return told
 }
 
 // Stop takes no further requests, works off those that have arrived, and

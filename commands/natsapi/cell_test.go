@@ -24,6 +24,7 @@ type cell struct {
 	own     *nats.Conn // of the process
 	api     *natsapi.API
 	log     *jetstream.Log
+	inbox   *jetstream.Inbox
 	replica *projections.Replica
 	reader  *projections.Reader
 }
@@ -67,7 +68,7 @@ func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
 		t.Fatal(err)
 	}
 	t.Cleanup(js.Close)
-	c.log = js.Log()
+	c.log, c.inbox = js.Log(), js.Inbox()
 	c.replica = projections.NewReplica(c.log, js.State(), quiet)
 	c.reader = projections.NewReader(c.replica, js.State())
 	c.run(t)

@@ -60,13 +60,9 @@ func WithCommandID(id string) Option { return func(c *call) { c.commandID = id }
 func (c *Client) Do(ctx context.Context, cmd commands.Command, opts ...Option) (uint64, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
-	call := newCall(opts)
-	if call.commandID == "" {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return 0, fmt.Errorf("make a command id: %w", err)
-		}
-		call.commandID = id.String()
+	call, err := newCommandCall(opts)
+	if err != nil {
+		return 0, err
 	}
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		data, err := c.request(ctx, cmd.Op(), cmd, call, tryTimeout)
@@ -257,6 +253,20 @@ func newCall(opts []Option) call {
 		o(&c)
 	}
 	return c
+}
+
+// newCommandCall is newCall for a command, which has an id in any case.
+func newCommandCall(opts []Option) (call, error) {
+	c := newCall(opts)
+	if c.commandID != "" {
+		return c, nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return c, fmt.Errorf("make a command id: %w", err)
+	}
+	c.commandID = id.String()
+	return c, nil
 }
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {

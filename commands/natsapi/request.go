@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/nats-io/nats.go"
@@ -14,35 +15,44 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
+// incoming is a message as it came.
+type incoming struct {
+	subject   string
+	header    nats.Header
+	body      []byte
+	published time.Time // by the clock of the stream that it was left in; zero: in none
+}
+
 // request is one request whose caller and size are checked.
 type request struct {
 	op        string
 	caller    string // a plain name
 	commandID string // "": none
+	published time.Time
 	form      *commands.Form
 }
 
 // readRequest checks in the order of design §3: the caller (403), the size
 // (413), the form (400).
-func readRequest(op, defaultUser string, msg micro.Request) (*request, error) {
-	caller, err := callerOf(msg.Subject(), op, defaultUser)
+func readRequest(op, defaultUser string, in incoming) (*request, error) {
+	caller, err := callerOf(in.subject, op, defaultUser)
 	if err != nil {
 		return nil, err
 	}
-	form, formErr := commands.ReadForm(msg.Data())
+	form, formErr := commands.ReadForm(in.body)
 	if formErr == nil {
 		if said, given := form.Caller(); given && said != caller {
 			return nil, commands.ErrNotPermitted.With("the request's caller %q is not who sends it, %q", said, caller)
 		}
 	}
-	if len(msg.Data()) > commands.MaxBytes {
-		return nil, commands.ErrTooLarge.With("the request has %d bytes, at most %d are allowed", len(msg.Data()), commands.MaxBytes)
+	if len(in.body) > commands.MaxBytes {
+		return nil, commands.ErrTooLarge.With("the request has %d bytes, at most %d are allowed", len(in.body), commands.MaxBytes)
 	}
 	if formErr != nil {
 		return nil, formErr
 	}
-	r := &request{op: op, caller: caller, form: form}
-	switch ids := msg.Headers().Values(nats.MsgIdHdr); len(ids) {
+	r := &request{op: op, caller: caller, published: in.published, form: form}
+	switch ids := in.header[nats.MsgIdHdr]; len(ids) {
 	case 0:
 	case 1:
 		r.commandID = ids[0]
@@ -78,7 +88,7 @@ func (a *API) command(ctx context.Context, r *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	seq, err := a.conf.Handler.Do(ctx, r.caller, r.commandID, cmd)
+	seq, err := a.conf.Handler.DoPublished(ctx, r.caller, r.commandID, r.published, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -90,23 +100,32 @@ type errorBody struct {
 	Error *commands.Error `json:"error"`
 }
 
-// respondError sends an error in the form of the micro package.
-func respondError(nc *nats.Conn, to string, told *commands.Error) error {
-	if to == "" {
-		return nil
-	}
+// errorReply is an error in the form of the micro package, with no subject.
+func errorReply(told *commands.Error) (*nats.Msg, error) {
 	body, err := json.Marshal(errorBody{told})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return nc.PublishMsg(&nats.Msg{
-		Subject: to,
+	return &nats.Msg{
 		Header: nats.Header{
 			micro.ErrorCodeHeader: {strconv.Itoa(told.Code)},
 			micro.ErrorHeader:     {oneLine(told.Error())},
 		},
 		Data: body,
-	})
+	}, nil
+}
+
+// respondError sends an error.
+func respondError(nc *nats.Conn, to string, told *commands.Error) error {
+	if to == "" {
+		return nil
+	}
+	m, err := errorReply(told)
+	if err != nil {
+		return err
+	}
+	m.Subject = to
+	return nc.PublishMsg(m)
 }
 
 // oneLine makes text fit for a header.

@@ -59,7 +59,7 @@ func (a *app) withDefinition(ctx context.Context, name string, do func(s *sessio
 // definitionWrite is add and update, which differ only in their words.
 func (a *app) definitionWrite(verb, short, long, done string, command func(string, events.Config) commands.Command) *cobra.Command {
 	var config configInput
-	var id string
+	var how writing
 	cmd := &cobra.Command{
 		Use:   verb + " NAME",
 		Short: short,
@@ -80,17 +80,17 @@ func (a *app) definitionWrite(verb, short, long, done string, command func(strin
 				return err
 			}
 			return a.withDefinition(ctx, args[0], func(s *session) error {
-				return s.write(command(args[0], content), id, fmt.Sprintf("definition %q %s", args[0], done))
+				return s.write(command(args[0], content), how, fmt.Sprintf("definition %q %s", args[0], done))
 			})
 		}),
 	}
 	config.flags(cmd)
-	commandIDFlag(cmd, &id)
+	how.flags(cmd)
 	return cmd
 }
 
 func (a *app) definitionRemove() *cobra.Command {
-	var id string
+	var how writing
 	cmd := &cobra.Command{
 		Use:               "remove NAME",
 		Short:             "Remove a definition",
@@ -100,10 +100,10 @@ func (a *app) definitionRemove() *cobra.Command {
 		Args:              exactly(1),
 		ValidArgsFunction: a.completeDefinition,
 		RunE: a.definition(func(s *session, args []string) error {
-			return s.write(commands.RemoveDefinition{DefinitionID: args[0]}, id, fmt.Sprintf("definition %q removed", args[0]))
+			return s.write(commands.RemoveDefinition{DefinitionID: args[0]}, how, fmt.Sprintf("definition %q removed", args[0]))
 		}),
 	}
-	commandIDFlag(cmd, &id)
+	how.flags(cmd)
 	return cmd
 }
 

@@ -41,15 +41,10 @@ func (a *app) withDomain(ctx context.Context, name string, do func(s *session) e
 	})
 }
 
-func commandIDFlag(cmd *cobra.Command, id *string) {
-	cmd.Flags().StringVar(id, "command-id", "", "id of this command: repeated with the same id within two minutes it happens once")
-	must(cmd.RegisterFlagCompletionFunc("command-id", cobra.NoFileCompletions))
-}
-
 func (a *app) domainAdd() *cobra.Command {
 	var add commands.AddDomain
 	var config configInput
-	var id string
+	var how writing
 	cmd := &cobra.Command{
 		Use:   "add NAME --definition DEFINITION",
 		Short: "Add a domain from a definition",
@@ -70,7 +65,7 @@ func (a *app) domainAdd() *cobra.Command {
 			}
 			add.DomainID = args[0]
 			return a.with(ctx, nil, func(s *session) error {
-				return s.write(add, id, fmt.Sprintf("domain %q added", add.DomainID))
+				return s.write(add, how, fmt.Sprintf("domain %q added", add.DomainID))
 			})
 		}),
 	}
@@ -80,13 +75,13 @@ func (a *app) domainAdd() *cobra.Command {
 	cmd.MarkFlagsRequiredTogether("subscriber", "subscriber-op")
 	must(cmd.RegisterFlagCompletionFunc("definition", a.completeDefinitions))
 	config.flags(cmd)
-	commandIDFlag(cmd, &id)
+	how.flags(cmd)
 	return cmd
 }
 
 func (a *app) domainReconfigure() *cobra.Command {
 	var config configInput
-	var id string
+	var how writing
 	cmd := &cobra.Command{
 		Use:   "reconfigure NAME",
 		Short: "Change a domain's config",
@@ -109,19 +104,19 @@ as a whole, all other keys stay. The engine acts on it at once.
 			}
 			return a.withDomain(ctx, args[0], func(s *session) error {
 				return s.write(
-					commands.ReconfigureDomain{DomainID: args[0], Config: over}, id,
+					commands.ReconfigureDomain{DomainID: args[0], Config: over}, how,
 					fmt.Sprintf("domain %q reconfigured", args[0]),
 				)
 			})
 		}),
 	}
 	config.flags(cmd)
-	commandIDFlag(cmd, &id)
+	how.flags(cmd)
 	return cmd
 }
 
 func (a *app) domainRemove() *cobra.Command {
-	var id string
+	var how writing
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a domain and terminate its instances",
@@ -133,17 +128,17 @@ watch' shows how far it is.`,
 		ValidArgsFunction: a.completeDomain,
 		RunE: a.domain(func(s *session, args []string) error {
 			return s.write(
-				commands.RemoveDomain{DomainID: args[0]}, id,
+				commands.RemoveDomain{DomainID: args[0]}, how,
 				fmt.Sprintf("domain %q is being removed", args[0]),
 			)
 		}),
 	}
-	commandIDFlag(cmd, &id)
+	how.flags(cmd)
 	return cmd
 }
 
 func (a *app) domainSubscribe() *cobra.Command {
-	var id string
+	var how writing
 	cmd := &cobra.Command{
 		Use:   "subscribe NAME SUBSCRIBER OP",
 		Short: "Tell a subscriber of a domain's instances",
@@ -154,17 +149,17 @@ subscriber that the domain has already gets the new OP.`,
 		ValidArgsFunction: a.completeDomain,
 		RunE: a.domain(func(s *session, args []string) error {
 			return s.write(
-				commands.SubscribeDomain{DomainID: args[0], SubscriberName: args[1], SubscriberOp: args[2]}, id,
+				commands.SubscribeDomain{DomainID: args[0], SubscriberName: args[1], SubscriberOp: args[2]}, how,
 				fmt.Sprintf("%q is subscribed to domain %q", args[1], args[0]),
 			)
 		}),
 	}
-	commandIDFlag(cmd, &id)
+	how.flags(cmd)
 	return cmd
 }
 
 func (a *app) domainUnsubscribe() *cobra.Command {
-	var id string
+	var how writing
 	cmd := &cobra.Command{
 		Use:               "unsubscribe NAME SUBSCRIBER",
 		Short:             "Tell a subscriber no more",
@@ -174,11 +169,11 @@ func (a *app) domainUnsubscribe() *cobra.Command {
 		ValidArgsFunction: a.completeDomain,
 		RunE: a.domain(func(s *session, args []string) error {
 			return s.write(
-				commands.UnsubscribeDomain{DomainID: args[0], SubscriberName: args[1]}, id,
+				commands.UnsubscribeDomain{DomainID: args[0], SubscriberName: args[1]}, how,
 				fmt.Sprintf("%q is not subscribed to domain %q", args[1], args[0]),
 			)
 		}),
 	}
-	commandIDFlag(cmd, &id)
+	how.flags(cmd)
 	return cmd
 }

@@ -42,7 +42,7 @@ func (s *session) watch(domain string) error {
 	defer cancel()
 	bucket, err := s.bucket(ctx)
 	if errors.Is(err, natsjs.ErrBucketNotFound) {
-		return &fault{code: exitUnavailable, message: "no epum service has ever run on this server; start one with 'epum serve'"}
+		return s.neverRan()
 	}
 	if err != nil {
 		return s.fault("watch", err)

@@ -52,7 +52,7 @@ func TestExitCodes_NobodyThere(t *testing.T) {
 			result{6, "", "epum: no epum service answers on " + nc.ConnectedUrl() + "; start one with 'epum serve'\n"})
 	}
 	expect(t, "watch", run("domain", "watch", "shop"),
-		result{6, "", "epum: no epum service has ever run on this server; start one with 'epum serve'\n"})
+		result{6, "", "epum: no epum service has ever run on " + nc.ConnectedUrl() + "; start one with 'epum serve'\n"})
 	expect(t, "no server", run("domain", "list", "--server", "nats://alice:secret@127.0.0.1:1"),
 		result{6, "", "epum: nothing answers at nats://127.0.0.1:1; start it with 'epum serve', or name another --server\n"})
 }

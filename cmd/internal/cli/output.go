@@ -33,6 +33,15 @@ func (a *app) printJSON(doc []byte) error {
 	return a.print(string(bytes.TrimSpace(doc)) + "\n")
 }
 
+// printAs writes what a value is as JSON.
+func (a *app) printAs(v any) error {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return a.printJSON(doc)
+}
+
 // printFields writes pairs of a name and a value, a line each; an empty value
 // leaves its line out.
 func (a *app) printFields(pairs ...string) error {

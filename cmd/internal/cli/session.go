@@ -11,10 +11,8 @@ import (
 	"os/user"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
-	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/commands/natsapi"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/jetstream"
@@ -130,29 +128,6 @@ func (s *session) call(op string, request any) (json.RawMessage, error) {
 		return nil, s.fault(op, err)
 	}
 	return reply, nil
-}
-
-// write sends a command and prints its sequence; done says what has happened,
-// for a person. A commandID of "" means a fresh one.
-func (s *session) write(cmd commands.Command, commandID, done string) error {
-	if commandID == "" {
-		commandID = uuid.Must(uuid.NewV7()).String()
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.app.timeout)
-	defer cancel()
-	seq, err := s.client.Do(ctx, cmd, natsapi.WithCommandID(commandID))
-	if err != nil {
-		f := s.fault(cmd.Op(), err)
-		if f.code == exitUnavailable && !errors.Is(err, nats.ErrNoResponders) || f.code == exitInterrupted {
-			// Nobody knows whether it happened.
-			f.message += "; to repeat it safely add --command-id " + commandID
-		}
-		return f
-	}
-	if s.app.output == outputJSON {
-		return s.app.print(fmt.Sprintf("{\"seq\":%d}\n", seq))
-	}
-	return s.app.print(fmt.Sprintf("%s (seq %d)\n", done, seq))
 }
 
 // fault explains why a request failed.
