@@ -42,7 +42,7 @@ func (in *Inbox) Consume(ctx context.Context, handle ReportHandler) error {
 		inbox:    in,
 		consumer: "workers",
 		filter:   string(in.prefix) + ".node.*." + events.OpInstanceInfo,
-		ackWait:  30 * time.Second,
+		ackWait:  10 * time.Second, // what a process that dies has in hand comes again as late
 		pending:  2000,
 		pull:     512,
 		longest:  30 * time.Second,

@@ -101,6 +101,7 @@ func TestDomain_WatchJSON(t *testing.T) {
 	if _, err := kv.PutString(t.Context(), "instance.alice.shop.0198-a", instanceV1); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, "a line", func() bool { return strings.Count(stdout.String(), "\n") == 1 })
 	if err := kv.Purge(t.Context(), "instance.alice.shop.0198-a"); err != nil {
 		t.Fatal(err)
 	}
