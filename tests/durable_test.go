@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,8 +186,9 @@ func TestDurable_Dead(t *testing.T) {
 			t.Errorf("%s does not say what to do: %s", l.Subject, l.Reason)
 		}
 	}
-	// With an id of its own the first one is a command like any other.
-	again, err := dead.Retry(e.ctx(), letters[0].Seq)
+	// With an id of its own the one without is a command like any other.
+	n := slices.IndexFunc(letters, func(l jetstream.DeadLetter) bool { return contains(l.Reason, "has no id") })
+	again, err := dead.Retry(e.ctx(), letters[n].Seq)
 	if err != nil {
 		t.Fatal(err)
 	}
