@@ -39,9 +39,30 @@ type report struct {
 // that it is dealt with, also where it was dropped; an *events.DeadLetterError
 // that it never can be; any other error that it is to be delivered again.
 func (r *Reporter) Handle(ctx context.Context, nodeID string, body []byte) error {
+	_, err := r.handle(ctx, nodeID, body)
+	return err
+}
+
+// Lane gives a Handle for reports of one instance, called one after the other.
+// Each is decided on once its predecessor's event is folded: without that it would
+// only run into its guard.
+func (r *Reporter) Lane() func(ctx context.Context, nodeID string, body []byte) error {
+	var last uint64
+	return func(ctx context.Context, nodeID string, body []byte) error {
+		if err := r.Replica.WaitFor(ctx, last); err != nil {
+			return fmt.Errorf("report of %s: %w", nodeID, err)
+		}
+		seq, err := r.handle(ctx, nodeID, body)
+		last = max(last, seq)
+		return err
+	}
+}
+
+// handle gives the sequence of the report's event; 0: it has none.
+func (r *Reporter) handle(ctx context.Context, nodeID string, body []byte) (seq uint64, err error) {
 	rep, err := decodeReport(nodeID, body)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := r.Now
 	if now == nil {
@@ -51,25 +72,25 @@ func (r *Reporter) Handle(ctx context.Context, nodeID string, body []byte) error
 	for deadline, sure := now().Add(RetryFor), false; ; {
 		i, err := r.look(nodeID)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		news, err := r.accept(ctx, id, i, rep)
+		seq, err := r.accept(ctx, id, i, rep)
 		conflict, refused := errors.AsType[*events.ConflictError](err)
 		switch {
 		case refused && now().Before(deadline):
 			err = r.catchUp(ctx, i, conflict)
-		case err != nil || news:
-			return err
+		case err != nil || seq > 0:
+			return seq, err
 		case sure:
 			r.drop(i, rep)
-			return nil
+			return 0, nil
 		default:
 			// What is no news to this replica may be to the log's end.
 			_, err = r.Replica.Barrier(ctx)
 			sure = true
 		}
 		if err != nil {
-			return fmt.Errorf("catch up for a report of %s: %w", nodeID, err)
+			return 0, fmt.Errorf("catch up for a report of %s: %w", nodeID, err)
 		}
 	}
 }
@@ -87,26 +108,24 @@ func (r *Reporter) look(nodeID string) (i *events.Instance, err error) {
 	return i, err
 }
 
-// accept appends what the report says of an instance, if that is news.
-func (r *Reporter) accept(ctx context.Context, id string, i *events.Instance, rep *report) (news bool, err error) {
+// accept appends what the report says of an instance, if that is
+// news, and gives the event's sequence; 0: it is none.
+func (r *Reporter) accept(ctx context.Context, id string, i *events.Instance, rep *report) (seq uint64, err error) {
 	if i == nil {
-		return false, nil
+		return 0, nil
 	}
 	ev, news, err := decideReport(i, rep)
 	if err != nil || !news {
-		return false, err
+		return 0, err
 	}
 	key := i.Domain.InstanceKey(i.ID)
-	seq, err := r.Log.Append(ctx, events.Draft{
+	seq, err = r.Log.Append(ctx, events.Draft{
 		ID: id, Key: key, Event: ev, Guard: events.Guard{Key: key, Seq: i.Seq}, Actor: i.ID,
 	})
 	if err != nil {
-		return true, fmt.Errorf("append report of %s: %w", i.ID, err)
+		return 0, fmt.Errorf("append report of %s: %w", i.ID, err)
 	}
-	// The instance's next report is decided on this one's event: without it, it
-	// would only run into its guard. The event is in the log whatever the wait gives.
-	_ = r.Replica.WaitFor(ctx, seq)
-	return true, nil
+	return seq, nil
 }
 
 func (r *Reporter) catchUp(ctx context.Context, i *events.Instance, conflict *events.ConflictError) error {

@@ -9,6 +9,9 @@ import (
 // Encode gives the JSON body of an event. Text is kept as it is (no HTML
 // escapes). It fails only where a raw JSON value inside is no JSON.
 func Encode(ev Event) ([]byte, error) {
+	if report, ok := ev.(StateChanged); ok {
+		return report.encode()
+	}
 	body, err := marshal(ev)
 	if err != nil {
 		return nil, fmt.Errorf("events: encode %s: %w", ev.Type(), err)

@@ -68,3 +68,29 @@ func FuzzDecode_ByHand(f *testing.F) {
 		checkScanned(t, events.TypeLaunchRequested, func() any { return &events.LaunchRequested{} }, body)
 	})
 }
+
+// TestEncode_ByHand: what is encoded by hand is what encoding/json makes of it.
+func TestEncode_ByHand(t *testing.T) {
+	t.Parallel()
+	type plain events.StateChanged
+	for _, fields := range []map[string]json.RawMessage{
+		nil,
+		{},
+		{"a": nil},
+		{"b": raw(` { "x" : [ 1.0, "\u2028<" ] } `), "a": raw(`"é\n"`), "\"é\n": raw("null"), "": raw("1")},
+		{"a": raw(`{`)},
+		{"a": raw(``)},
+	} {
+		ev := events.StateChanged{State: events.Running, Fields: fields}
+		got, err := events.Encode(ev)
+		var want bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		if wantErr := enc.Encode(plain(ev)); (err != nil) != (wantErr != nil) {
+			t.Errorf("%s: %v, encoding/json says %v", fields, err, wantErr)
+		}
+		if err == nil && string(got)+"\n" != want.String() {
+			t.Errorf("got %s, want %s", got, want.String())
+		}
+	}
+}

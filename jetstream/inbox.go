@@ -30,14 +30,14 @@ func (c *Cell) Inbox() *Inbox {
 // it comes again.
 type ReportHandler func(ctx context.Context, nodeID string, body []byte) error
 
-// Consume hands reports to handle until ctx ends; it shares them with every other
+// Consume hands reports to handlers until ctx ends; it shares them with every other
 // process that consumes. Reports of one instance are handled one after the other,
-// in their order as far as none had to be repeated; those of different instances
-// at once. A report leaves the inbox when it was handled, or when the stream of
+// in their order as far as none had to be repeated, and by one handler that lanes
+// gives for as long as there are any; those of different instances at once. A report leaves the inbox when it was handled, or when the stream of
 // the dead has it. Consume outlives lost connections and servers. When ctx ends,
 // handlers that run may go on for 10 s, and reports not begun go back at once; then
 // it returns ctx's error.
-func (in *Inbox) Consume(ctx context.Context, handle ReportHandler) error {
+func (in *Inbox) Consume(ctx context.Context, lanes func() ReportHandler) error {
 	q := queue{
 		inbox:    in,
 		consumer: "workers",
@@ -47,7 +47,7 @@ func (in *Inbox) Consume(ctx context.Context, handle ReportHandler) error {
 		pull:     512,
 		longest:  30 * time.Second,
 		grace:    10 * time.Second,
-		lane:     func(string) lane { return reportLane{handle} },
+		lane:     func(string) lane { return reportLane{lanes()} },
 	}
 	return q.run(ctx)
 }

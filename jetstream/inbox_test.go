@@ -54,7 +54,7 @@ func consume(t *testing.T, in *jetstream.Inbox, handle jetstream.ReportHandler) 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := in.Consume(ctx, handle); !errors.Is(err, context.Canceled) {
+		if err := in.Consume(ctx, func() jetstream.ReportHandler { return handle }); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	}()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +17,7 @@ import (
 const (
 	// queueSlots is how many messages of a queue are handled at once: as many
 	// single appends in flight reach the log's ceiling.
-	queueSlots = 64
+	queueSlots = 128
 	// queueDrain is how long a stop waits for messages that are on their way.
 	queueDrain = 200 * time.Millisecond
 	// nakFirst doubles with each delivery.
@@ -221,9 +220,8 @@ func (w *queueWork) workOff(l lane, token string) {
 
 // work handles one message and tells the server.
 func (w *queueWork) work(l lane, d delivery) {
-	log := w.queue.inbox.log.With("subject", d.msg.Subject(), "message", d.seq())
 	if w.stop.Err() != nil {
-		answered(log, d.msg.Nak())
+		w.answered(d, d.msg.Nak())
 		return
 	}
 	late := d.received.Add(w.queue.ackWait * 3 / 4)
@@ -235,23 +233,23 @@ func (w *queueWork) work(l lane, d delivery) {
 	cancel()
 	if dead, ok := errors.AsType[*events.DeadLetterError](err); ok {
 		if err = w.queue.inbox.bury(w.grace, d, dead.Reason); err == nil {
-			log.Warn("message refused for good", "reason", dead.Reason)
-			answered(log, d.msg.TermWithReason(oneLine(dead.Reason)))
+			w.queue.inbox.log.Warn("message refused for good", "subject", d.msg.Subject(), "message", d.seq(), "reason", dead.Reason)
+			w.answered(d, d.msg.TermWithReason(oneLine(dead.Reason)))
 			return
 		}
 	}
 	switch {
 	case err == nil:
-		answered(log, l.ack(w.grace, d))
+		w.answered(d, l.ack(w.grace, d))
 	case !errors.Is(err, errGone):
-		w.again(log, d, err)
+		w.again(d, err)
 	}
 }
 
 // again has a message delivered again.
-func (w *queueWork) again(log *slog.Logger, d delivery, err error) {
+func (w *queueWork) again(d delivery, err error) {
 	if w.stop.Err() != nil {
-		answered(log, d.msg.Nak()) // whoever is next need not wait
+		w.answered(d, d.msg.Nak()) // whoever is next need not wait
 		return
 	}
 	later, ok := errors.AsType[*againError](err)
@@ -259,16 +257,17 @@ func (w *queueWork) again(log *slog.Logger, d delivery, err error) {
 		later = &againError{nakDelay(d.meta.NumDelivered, w.queue.longest), err}
 	}
 	if later.err != nil {
-		log.Warn("message not handled, it comes again", "delivery", d.meta.NumDelivered, "delay", later.delay, "error", later.err)
+		w.queue.inbox.log.Warn("message not handled, it comes again", "subject", d.msg.Subject(), "message", d.seq(),
+			"delivery", d.meta.NumDelivered, "delay", later.delay, "error", later.err)
 	}
-	answered(log, d.msg.NakWithDelay(later.delay))
+	w.answered(d, d.msg.NakWithDelay(later.delay))
 }
 
 // answered logs an answer to the server that could not be sent; the message then
 // comes again.
-func answered(log *slog.Logger, err error) {
+func (w *queueWork) answered(d delivery, err error) {
 	if err != nil {
-		log.Warn("message not acknowledged", "error", err)
+		w.queue.inbox.log.Warn("message not acknowledged", "subject", d.msg.Subject(), "message", d.seq(), "error", err)
 	}
 }
 

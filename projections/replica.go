@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -34,15 +35,10 @@ type Replica struct {
 	// until a projector has written another, nobody may read the bucket.
 	rejected Checkpoint
 	feeds    map[*Feed]bool   // who wants to hear of changes
-	waiters  map[*waiter]bool // who waits for a sequence
+	waiters  waiters        // who waits for a sequence
 
 	barrier barrier
 	retail  chan struct{} // asks for the tail to be opened anew
-}
-
-type waiter struct {
-	seq  uint64
-	done chan struct{}
 }
 
 // NewReplica makes a replica that is empty until Run has started it.
@@ -50,7 +46,7 @@ func NewReplica(source Source, bucket Bucket, log *slog.Logger) *Replica {
 	return &Replica{
 		source: source, bucket: bucket, log: log,
 		state: events.NewState(), repeats: newRepeats(),
-		feeds: map[*Feed]bool{}, waiters: map[*waiter]bool{},
+		feeds: map[*Feed]bool{},
 		retail: make(chan struct{}, 1),
 	}
 }
@@ -94,11 +90,11 @@ func (r *Replica) WaitFor(ctx context.Context, seq uint64) error {
 		return nil
 	}
 	w := &waiter{seq: seq, done: make(chan struct{})}
-	r.waiters[w] = true
+	heap.Push(&r.waiters, w)
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
-		delete(r.waiters, w)
+		r.waiters.forget(w)
 		r.mu.Unlock()
 	}()
 	stale := time.NewTicker(staleTail)
@@ -177,11 +173,9 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 			f.add(env)
 		}
 	}
-	for w := range r.waiters {
-		if r.caught(w.seq) {
-			close(w.done)
-			delete(r.waiters, w)
-		}
+	for len(r.waiters) > 0 && r.caught(r.waiters[0].seq) {
+		close(r.waiters[0].done)
+		heap.Pop(&r.waiters)
 	}
 }
 

@@ -162,7 +162,7 @@ func (s *Service) start(ctx context.Context) error {
 		Orphan: natsapi.ReportOrphan(s.nc, s.cfg.Prefix),
 	}
 	s.run("inbox", func(ctx context.Context) error {
-		return s.cell.Inbox().Consume(ctx, reporter.Handle)
+		return s.cell.Inbox().Consume(ctx, func() jetstream.ReportHandler { return reporter.Lane() })
 	})
 	if err := s.runProvisioner(); err != nil {
 		return err
