@@ -202,7 +202,7 @@ func statsOf(t testing.TB, msg *nats.Msg) (id string, answers map[string]int) {
 // any of them gives the same.
 func (e *epum) copied(stream string) {
 	e.t.Helper()
-	name := events.DefaultPrefix.Stream(stream)
+	name := e.prefix.Stream(stream)
 	if stream == events.BucketState {
 		name = "KV_" + name
 	}
