@@ -1,0 +1,226 @@
+package tests
+
+import (
+	"flag"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// faults chooses the cases of the fault tables.
+var faults = flag.String("faults", "", `cases of the fault tables: "" for a handful, "all" for the whole tables`)
+
+// point is a moment in a domain's life at which a fault hits the leader.
+type point string
+
+// The points. "Before" a command or a report means that it is sent into the
+// fault, "after" that the fault waits for its acknowledgement. Before a launch or
+// a termination the fault hits when the leader's batch is heard on its way to the
+// log, so it may land or not and its answer is lost; after it, when the
+// provisioner hears the first request.
+const (
+	beforeAdd         point = "before add"
+	afterAdd          point = "after add"
+	beforeLaunch      point = "before launch"
+	afterLaunch       point = "after launch"
+	beforeReport      point = "before report"
+	afterReport       point = "after report" // the inbox has it
+	beforeReconfigure point = "before reconfigure"
+	afterReconfigure  point = "after reconfigure"
+	beforeRemove      point = "before remove"
+	afterRemove       point = "after remove"
+	beforeTerminate   point = "before terminate"
+	afterTerminate    point = "after terminate"
+)
+
+var points = []point{
+	beforeAdd, afterAdd, beforeLaunch, afterLaunch, beforeReport, afterReport,
+	beforeReconfigure, afterReconfigure, beforeRemove, afterRemove, beforeTerminate, afterTerminate,
+}
+
+// clusterPoints are those at which an answer of the log can be lost, or work
+// changes hands: a cluster is slow, and differs from one server only there.
+var clusterPoints = []point{beforeAdd, beforeLaunch, afterLaunch, afterReport, afterReconfigure, beforeTerminate}
+
+// handful are the cases that always run, of one server and of a cluster.
+var (
+	handful        = []string{"killed_after_launch", "terminated_before_report", "paused_before_launch", "cut_off_before_terminate", "severed_after_report"}
+	clusterHandful = []string{"paused_before_launch"}
+)
+
+// TestFailover_OneServer hits the leader of three processes on one server.
+func TestFailover_OneServer(t *testing.T) {
+	t.Parallel()
+	server := newNATS(t, natsOptions{}).start().ready()
+	faultTable(t, &backend{servers: []*natsServer{server}, replicas: 1, lease: time.Second}, points, handful)
+}
+
+// TestFailover_Cluster does so on three servers with three copies of everything.
+func TestFailover_Cluster(t *testing.T) {
+	t.Parallel()
+	faultTable(t, newCluster(t).backend(), clusterPoints, clusterHandful)
+}
+
+func faultTable(t *testing.T, b *backend, points []point, handful []string) {
+	var cases []testCase
+	for _, p := range points {
+		for _, k := range kinds {
+			cases = append(cases, testCase{k.name + " " + string(p), func(t *testing.T) { newFailover(t, b).life(k, p) }})
+		}
+	}
+	runChosen(t, cases, handful)
+}
+
+// testCase is one case of a table of faults.
+type testCase struct {
+	name string
+	run  func(*testing.T)
+}
+
+// runChosen runs the cases that the flag chooses, at once as far as the machine
+// can, and says how many it leaves out.
+func runChosen(t *testing.T, cases []testCase, handful []string) {
+	t.Helper()
+	if *faults != "" && *faults != "all" {
+		t.Fatalf("-faults %q: all, or nothing", *faults)
+	}
+	ran := 0
+	for _, c := range cases {
+		if *faults == "" && !slices.Contains(handful, strings.ReplaceAll(c.name, " ", "_")) {
+			continue
+		}
+		ran++
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t)
+		})
+	}
+	if *faults == "" && ran != len(handful) {
+		t.Errorf("%d of the %d cases that always run are there", ran, len(handful))
+	}
+	t.Logf("%d of %d cases; -faults all runs the rest", ran, len(cases))
+}
+
+// life is the life of a domain, with one fault in it. Its outcome is that of a
+// life without.
+func (f *failover) life(k kind, hitAt point) {
+	f.t.Helper()
+	f.still()
+	w := f.observe("web", true)
+	f.keepWriting("still", true)
+	x := f.prepare(k)
+	at := func(here point) {
+		if here == hitAt {
+			f.strike(x)
+		}
+	}
+
+	at(beforeAdd)
+	if hitAt == beforeLaunch {
+		f.strikeOn(x, f.prefix.Event(events.PassKey))
+	}
+	if hitAt == afterLaunch {
+		f.strikeOn(x, f.prefix.Provisioner("web", events.OpProvision))
+	}
+	w.expect(maybe)
+	w.acknowledged(f.command(commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: sited("web", 2)}))
+	at(afterAdd)
+	ids := f.asked("web", 2)
+	if slices.Contains([]point{beforeAdd, afterAdd, beforeLaunch, afterLaunch}, hitAt) {
+		f.recovered()
+	}
+
+	at(beforeReport)
+	f.reportAll(ids, events.Running)
+	at(afterReport)
+	f.settled("web", 2)
+	if slices.Contains([]point{beforeReport, afterReport}, hitAt) {
+		f.recovered()
+	}
+
+	at(beforeReconfigure)
+	w.acknowledged(f.command(commands.ReconfigureDomain{DomainID: "web", Config: preserve(3)}))
+	at(afterReconfigure)
+	ids = f.asked("web", 3)
+	f.reportAll(ids, events.Running)
+	f.settled("web", 3)
+	if slices.Contains([]point{beforeReconfigure, afterReconfigure}, hitAt) {
+		f.recovered()
+	}
+
+	at(beforeRemove)
+	if hitAt == beforeTerminate {
+		f.strikeOn(x, f.prefix.Event(events.PassKey))
+	}
+	if hitAt == afterTerminate {
+		f.strikeOn(x, f.prefix.Provisioner("web", events.OpTerminateNodes))
+	}
+	w.acknowledged(f.command(commands.RemoveDomain{DomainID: "web"}))
+	at(afterRemove)
+	if gone := f.ended(3); !slices.Equal(gone, ids) {
+		f.t.Errorf("of %q %q are to be terminated", ids, gone)
+	}
+	w.expect(maybe)
+	f.reportAll(ids, events.Terminated)
+	eventually(f.t, "the domain is gone", func() bool {
+		_, err := f.as("al").DescribeDomain(f.ctx(), "web", "", 0)
+		return isNotFound(err)
+	})
+	w.expect(absent)
+	f.recovered()
+	f.asIfNothingHappened(w)
+}
+
+// still adds the domain that nothing happens to, and waits until it runs.
+func (f *failover) still() {
+	f.t.Helper()
+	f.command(commands.AddDefinition{DefinitionID: "d"})
+	f.command(commands.AddDomain{DomainID: "still", DefinitionID: "d", Config: sited("still", 1)})
+	f.reportAll(f.asked("still", 1), events.Running)
+	f.settled("still", 1)
+}
+
+// asIfNothingHappened checks the outcome of a life.
+func (f *failover) asIfNothingHappened(w *watch) {
+	f.t.Helper()
+	f.answering(3)
+	f.stopBackground()
+	w.check()
+	f.asked("web", 3)
+	f.asked("still", 1)
+	f.ended(3)
+	f.settled("still", 1)
+	f.checkLog()
+	for typ, want := range map[string]int{
+		events.TypeLaunchRequested: 4, events.TypeTerminateRequested: 3, events.TypeReaped: 3, events.TypeDomainRemoved: 1,
+	} {
+		if got := len(f.logOf(typ)); got != want {
+			f.t.Errorf("%d %s, want %d", got, typ, want)
+		}
+	}
+	f.projected()
+	if f.backend.replicas > 1 {
+		f.copied(events.StreamEvents)
+		f.copied(events.BucketState)
+	}
+	f.bucketIsFold()
+}
+
+// reportAll reports a state of instances, durably.
+func (f *failover) reportAll(ids []string, state events.InstanceState) {
+	f.t.Helper()
+	for _, id := range ids {
+		f.report(id, map[string]any{"state": state})
+	}
+}
+
+// sited is a config of n instances at a site.
+func sited(site string, n int) events.Config {
+	c := preserve(n)
+	c.EngineConf = append(c.EngineConf[:len(c.EngineConf)-1], `,"force_site":"`+site+`"}`...)
+	return c
+}
