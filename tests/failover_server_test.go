@@ -41,10 +41,11 @@ type natsOptions struct {
 	name    string
 	store   string // "": a directory of the test
 	maxFile string // max_file_store; "": as much as can be
+	sync    string // sync_interval; "": always
 	more    string // further lines of the config
 }
 
-// newNATS makes a server that syncs before it acknowledges; start starts it.
+// newNATS makes a server; start starts it.
 func newNATS(t testing.TB, o natsOptions) *natsServer {
 	t.Helper()
 	s := &natsServer{t: t, dir: t.TempDir()}
@@ -66,9 +67,12 @@ func (s *natsServer) configure(o natsOptions) {
 	if o.maxFile == "" {
 		o.maxFile = "1TB"
 	}
+	if o.sync == "" {
+		o.sync = "always"
+	}
 	s.config = filepath.Join(s.dir, "nats.conf")
-	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nserver_name: %s\njetstream { store_dir: %q, max_file_store: %s, max_memory_store: 1GB, sync_interval: always }\n%s",
-		s.port, o.name, o.store, o.maxFile, o.more)
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nserver_name: %s\njetstream { store_dir: %q, max_file_store: %s, max_memory_store: 1GB, sync_interval: %s }\n%s",
+		s.port, o.name, o.store, o.maxFile, o.sync, o.more)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
@@ -132,7 +136,8 @@ type natsCluster struct {
 	ways  map[[2]int]*proxy // [from, to]
 }
 
-// newCluster starts three servers that are one cluster.
+// newCluster starts three servers that are one cluster. They sync as servers do by
+// default: what one loses the others have.
 func newCluster(t testing.TB) *natsCluster {
 	t.Helper()
 	const size = 3
@@ -155,15 +160,13 @@ func newCluster(t testing.TB) *natsCluster {
 		// What it tells others of itself leads nowhere, so that nobody goes round a proxy.
 		more := fmt.Sprintf("cluster { name: c, listen: \"127.0.0.1:%d\", cluster_advertise: \"127.0.0.1:9\", no_advertise: true, routes: [%s] }\n",
 			port, strings.Join(routes, ", "))
-		c.nodes = append(c.nodes, newNATS(t, natsOptions{name: nodeName(n), more: more}).start())
+		c.nodes = append(c.nodes, newNATS(t, natsOptions{name: "n" + strconv.Itoa(n), sync: "2m", more: more}).start())
 	}
 	for _, node := range c.nodes {
 		node.ready()
 	}
 	return c
 }
-
-func nodeName(n int) string { return "n" + strconv.Itoa(n) }
 
 // url names all nodes.
 func (c *natsCluster) url() string {

@@ -166,7 +166,7 @@ func (f *failover) life(k kind, hitAt point) {
 	}
 	w.expect(maybe)
 	f.reportAll(ids, events.Terminated)
-	eventually(f.t, "the domain is gone", func() bool {
+	f.reported("the domain is gone", func() bool {
 		_, err := f.as("al").DescribeDomain(f.ctx(), "web", "", 0)
 		return isNotFound(err)
 	})

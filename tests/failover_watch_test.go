@@ -29,7 +29,7 @@ const (
 type watch struct {
 	f      *failover
 	domain string
-	strict bool // every read has to be answered
+	strict bool // every read has to be answered, and soon
 
 	mu       sync.Mutex
 	presence presence
@@ -41,7 +41,8 @@ type watch struct {
 	longest  time.Duration
 }
 
-// observe starts to watch a domain that is not there yet; strict says that no read may fail.
+// observe starts to watch a domain that is not there yet; strict says that there
+// always is a process that can answer. A process that is cut off says 503 even so.
 func (f *failover) observe(domain string, strict bool) *watch {
 	w := &watch{f: f, domain: domain, presence: absent, strict: strict}
 	f.during(w.look)
@@ -113,7 +114,7 @@ func (w *watch) look() {
 			w.wrong("it is there since %d, and not found", seq)
 		}
 	case err != nil:
-		if w.refusals++; w.strict || !errors.Is(err, commands.ErrUnavailable) {
+		if w.refusals++; !errors.Is(err, commands.ErrUnavailable) {
 			w.wrong("after %s: %v", time.Since(began), err)
 		}
 	case surely(absent):

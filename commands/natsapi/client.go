@@ -21,8 +21,8 @@ const (
 	// again, since the process that took it may have died: an answer takes
 	// milliseconds. Each further copy waits twice as long as the one before.
 	tryTimeout = 2 * time.Second
-	// passTryTimeout is that of run_pass, which takes longer.
-	passTryTimeout = 5 * time.Second
+	// passTryTimeout is that of run_pass, which may have to wait for a leader.
+	passTryTimeout = leaderWait + time.Second
 	// callTimeout bounds a call whose context has no deadline.
 	callTimeout = 30 * time.Second
 )
