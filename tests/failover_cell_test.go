@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/commands"
@@ -28,23 +29,44 @@ type backend struct {
 	lease    time.Duration
 }
 
-func (b *backend) url() string {
-	urls := make([]string, len(b.servers))
-	for n, s := range b.servers {
-		urls[n] = s.url()
+// ways makes a way to each server.
+func (b *backend) ways(t *testing.T) []*proxy {
+	t.Helper()
+	var ways []*proxy
+	for _, s := range b.servers {
+		ways = append(ways, newProxy(t, strings.TrimPrefix(s.url(), "nats://")))
+	}
+	return ways
+}
+
+func urlOf(ways []*proxy) string {
+	urls := make([]string, len(ways))
+	for n, way := range ways {
+		urls[n] = "nats://" + way.address()
 	}
 	return strings.Join(urls, ",")
 }
 
-// failover is a cell of three processes of the service, each with a way of its
-// own to each server.
+// dial connects as the service does: a server that does not answer is noticed.
+func dial(t *testing.T, url string) *nats.Conn {
+	t.Helper()
+	nc, err := jetstream.Connect(jetstream.ConnectConfig{URL: url, Name: t.Name(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// failover is a cell of three processes of the service, each, and the test too,
+// with a way of its own to each server.
 type failover struct {
 	*epum
 	t       *testing.T
 	backend *backend
 	members []*member
 	cloud   *provisioner
-	fault   *fault // that is under way; nil: none
+	ways    []*proxy // of the test itself, to each server
 
 	background []func() // stop what during has started
 
@@ -61,26 +83,20 @@ type member struct {
 // newFailover starts a cell, whose prefix nobody else has.
 func newFailover(t *testing.T, b *backend) *failover {
 	t.Helper()
-	nc, err := jetstream.Connect(jetstream.ConnectConfig{URL: b.url(), Name: t.Name(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	ways := b.ways(t)
+	nc := dial(t, urlOf(ways))
 	js, err := natsjs.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	prefix := events.Prefix("f" + strings.ReplaceAll(uuid.NewString(), "-", ""))
 	f := &failover{
-		t: t, backend: b, attempts: map[string]uint64{},
-		epum: &epum{t: t, prefix: prefix, url: b.url(), nc: nc, js: js},
+		t: t, backend: b, ways: ways, attempts: map[string]uint64{},
+		epum: &epum{t: t, prefix: prefix, url: urlOf(ways), nc: nc, js: js},
 	}
 	t.Cleanup(f.cleanUp)
 	for range 3 {
-		m := &member{machine: newMachine(t)}
-		for _, s := range b.servers {
-			m.ways = append(m.ways, newProxy(t, strings.TrimPrefix(s.url(), "nats://")))
-		}
+		m := &member{machine: newMachine(t), ways: b.ways(t)}
 		f.members = append(f.members, m)
 		f.start(m)
 	}
@@ -109,11 +125,7 @@ func (f *failover) cleanUp() {
 // start starts a process that is not running.
 func (f *failover) start(m *member) {
 	f.t.Helper()
-	urls := make([]string, len(m.ways))
-	for n, way := range m.ways {
-		urls[n] = "nats://" + way.address()
-	}
-	m.serve("--nats.url", strings.Join(urls, ","), "--nats.replicas", strconv.Itoa(f.backend.replicas), "--prefix", string(f.prefix),
+	m.serve("--nats.url", urlOf(m.ways), "--nats.replicas", strconv.Itoa(f.backend.replicas), "--prefix", string(f.prefix),
 		"--provisioner", "nats", "--lease_ttl", f.backend.lease.String(), "--log.format", "json")
 }
 

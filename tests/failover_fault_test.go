@@ -58,9 +58,8 @@ type fault struct {
 var stoppedLeading = []string{`"term ended"`, `"not leading"`}
 
 // prepare makes a fault that strike lets loose.
-func (f *failover) prepare(k kind) *fault {
-	f.fault = &fault{kind: k, struck: make(chan struct{}), over: make(chan struct{})}
-	return f.fault
+func prepare(k kind) *fault {
+	return &fault{kind: k, struck: make(chan struct{}), over: make(chan struct{})}
 }
 
 // strike hits the leader now. It may be called from any goroutine, once.
@@ -120,13 +119,8 @@ func (f *failover) strikeOn(x *fault, subject string) {
 
 // recovered waits until the fault is over: another one leads, and the process
 // that was hit is back and knows that it leads no more.
-func (f *failover) recovered() {
+func (f *failover) recovered(x *fault) {
 	f.t.Helper()
-	x := f.fault
-	if x == nil {
-		return
-	}
-	f.fault = nil
 	await(f.t, "the fault strikes", x.struck)
 	await(f.t, "another one leads", x.over)
 	if x.err != nil {

@@ -42,10 +42,6 @@ var points = []point{
 	beforeReconfigure, afterReconfigure, beforeRemove, afterRemove, beforeTerminate, afterTerminate,
 }
 
-// clusterPoints are those at which an answer of the log can be lost, or work
-// changes hands: a cluster is slow, and differs from one server only there.
-var clusterPoints = []point{beforeAdd, beforeLaunch, afterLaunch, afterReport, afterReconfigure, beforeTerminate}
-
 // handful are the cases that always run, of one server and of a cluster.
 var (
 	handful        = []string{"killed_after_launch", "terminated_before_report", "paused_before_launch", "cut_off_before_terminate", "severed_after_report"}
@@ -56,16 +52,16 @@ var (
 func TestFailover_OneServer(t *testing.T) {
 	t.Parallel()
 	server := newNATS(t, natsOptions{}).start().ready()
-	faultTable(t, &backend{servers: []*natsServer{server}, replicas: 1, lease: time.Second}, points, handful)
+	faultTable(t, &backend{servers: []*natsServer{server}, replicas: 1, lease: time.Second}, handful)
 }
 
 // TestFailover_Cluster does so on three servers with three copies of everything.
 func TestFailover_Cluster(t *testing.T) {
 	t.Parallel()
-	faultTable(t, newCluster(t).backend(), clusterPoints, clusterHandful)
+	faultTable(t, newCluster(t).backend(), clusterHandful)
 }
 
-func faultTable(t *testing.T, b *backend, points []point, handful []string) {
+func faultTable(t *testing.T, b *backend, handful []string) {
 	var cases []testCase
 	for _, p := range points {
 		for _, k := range kinds {
@@ -105,6 +101,13 @@ func runChosen(t *testing.T, cases []testCase, handful []string) {
 	t.Logf("%d of %d cases; -faults all runs the rest", ran, len(cases))
 }
 
+// blow is a fault that is to hit at a point; nil: none is.
+type blow struct {
+	f     *failover
+	fault *fault
+	point point
+}
+
 // life is the life of a domain, with one fault in it. Its outcome is that of a
 // life without.
 func (f *failover) life(k kind, hitAt point) {
@@ -112,55 +115,68 @@ func (f *failover) life(k kind, hitAt point) {
 	f.still()
 	w := f.observe("web", true)
 	f.keepWriting("still", true)
-	x := f.prepare(k)
-	at := func(here point) {
-		if here == hitAt {
-			f.strike(x)
-		}
-	}
+	b := &blow{f: f, fault: prepare(k), point: hitAt}
+	f.grow(w, b)
+	f.shrink(w, b)
+	f.asIfNothingHappened(w)
+}
 
-	at(beforeAdd)
-	if hitAt == beforeLaunch {
-		f.strikeOn(x, f.prefix.Event(events.PassKey))
+// at hits where the point has come.
+func (b *blow) at(here point) {
+	if b != nil && b.point == here {
+		b.f.strike(b.fault)
 	}
-	if hitAt == afterLaunch {
-		f.strikeOn(x, f.prefix.Provisioner("web", events.OpProvision))
+}
+
+// on has it hit when a message is heard, where that is what the point means.
+func (b *blow) on(p point, subject string) {
+	if b != nil && b.point == p {
+		b.f.strikeOn(b.fault, subject)
 	}
+}
+
+// over waits until the fault is over where it was at one of the points.
+func (b *blow) over(points ...point) {
+	if b != nil && slices.Contains(points, b.point) {
+		b.f.recovered(b.fault)
+	}
+}
+
+// grow adds the domain, with two instances that run.
+func (f *failover) grow(w *watch, b *blow) {
+	f.t.Helper()
+	b.at(beforeAdd)
+	b.on(beforeLaunch, f.prefix.Event(events.PassKey))
+	b.on(afterLaunch, f.prefix.Provisioner("web", events.OpProvision))
 	w.expect(maybe)
 	w.acknowledged(f.command(commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: sited("web", 2)}))
-	at(afterAdd)
+	b.at(afterAdd)
 	ids := f.asked("web", 2)
-	if slices.Contains([]point{beforeAdd, afterAdd, beforeLaunch, afterLaunch}, hitAt) {
-		f.recovered()
-	}
+	b.over(beforeAdd, afterAdd, beforeLaunch, afterLaunch)
 
-	at(beforeReport)
+	b.at(beforeReport)
 	f.reportAll(ids, events.Running)
-	at(afterReport)
+	b.at(afterReport)
 	f.settled("web", 2)
-	if slices.Contains([]point{beforeReport, afterReport}, hitAt) {
-		f.recovered()
-	}
+	b.over(beforeReport, afterReport)
+}
 
-	at(beforeReconfigure)
+// shrink gives the domain a third instance, and removes it.
+func (f *failover) shrink(w *watch, b *blow) {
+	f.t.Helper()
+	b.at(beforeReconfigure)
 	w.acknowledged(f.command(commands.ReconfigureDomain{DomainID: "web", Config: preserve(3)}))
-	at(afterReconfigure)
-	ids = f.asked("web", 3)
+	b.at(afterReconfigure)
+	ids := f.asked("web", 3)
 	f.reportAll(ids, events.Running)
 	f.settled("web", 3)
-	if slices.Contains([]point{beforeReconfigure, afterReconfigure}, hitAt) {
-		f.recovered()
-	}
+	b.over(beforeReconfigure, afterReconfigure)
 
-	at(beforeRemove)
-	if hitAt == beforeTerminate {
-		f.strikeOn(x, f.prefix.Event(events.PassKey))
-	}
-	if hitAt == afterTerminate {
-		f.strikeOn(x, f.prefix.Provisioner("web", events.OpTerminateNodes))
-	}
+	b.at(beforeRemove)
+	b.on(beforeTerminate, f.prefix.Event(events.PassKey))
+	b.on(afterTerminate, f.prefix.Provisioner("web", events.OpTerminateNodes))
 	w.acknowledged(f.command(commands.RemoveDomain{DomainID: "web"}))
-	at(afterRemove)
+	b.at(afterRemove)
 	if gone := f.ended(3); !slices.Equal(gone, ids) {
 		f.t.Errorf("of %q %q are to be terminated", ids, gone)
 	}
@@ -171,8 +187,7 @@ func (f *failover) life(k kind, hitAt point) {
 		return isNotFound(err)
 	})
 	w.expect(absent)
-	f.recovered()
-	f.asIfNothingHappened(w)
+	b.over(beforeRemove, afterRemove, beforeTerminate, afterTerminate)
 }
 
 // still adds the domain that nothing happens to, and waits until it runs.

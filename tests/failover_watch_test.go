@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/commands/natsapi"
 )
 
 // presence is whether a domain is there, as far as its owner can know.
@@ -45,8 +47,15 @@ type watch struct {
 // always is a process that can answer. A process that is cut off says 503 even so.
 func (f *failover) observe(domain string, strict bool) *watch {
 	w := &watch{f: f, domain: domain, presence: absent, strict: strict}
-	f.during(w.look)
+	w.through(f.nc)
+	w.through(f.nc) // one goes on while the other waits for a process that is gone
 	return w
+}
+
+// through has it read over a connection, too.
+func (w *watch) through(nc *nats.Conn) {
+	client := natsapi.NewClient(nc, w.f.prefix, "al")
+	w.f.during(func() { w.look(client) })
 }
 
 // during does something again and again until the test ends or stopBackground.
@@ -97,12 +106,12 @@ func (w *watch) known() (p presence, seq, asOf uint64) {
 const slowest = 5 * time.Second
 
 // look reads once.
-func (w *watch) look() {
+func (w *watch) look(client *natsapi.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	was, seq, asOf := w.known()
 	began := time.Now()
-	doc, err := w.f.as("al").DescribeDomain(ctx, w.domain, "", 0)
+	doc, err := client.DescribeDomain(ctx, w.domain, "", 0)
 	now, _, _ := w.known()
 	surely := func(p presence) bool { return was == p && now == p }
 	w.mu.Lock()
