@@ -15,6 +15,13 @@ import (
 // anew (design §2, 2).
 const staleTail = time.Second
 
+// Between two tails lies a pause that grows while they break at once, as they do
+// where the log has no quorum.
+const (
+	shortestPause = 50 * time.Millisecond
+	longestPause  = 500 * time.Millisecond
+)
+
 // Replica is the fold of all events, in memory, kept up to date by tailing the
 // log. It is safe for concurrent use.
 type Replica struct {
@@ -201,7 +208,9 @@ func (r *Replica) Run(ctx context.Context, started func()) error {
 
 // follow tails the log until ctx ends or the log turns out to be another one.
 func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
+	wait := shortestPause
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := r.checkLog(ctx)
 		if errors.Is(err, errOtherLog) {
 			return err
@@ -211,7 +220,10 @@ func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
 		}
 		if ctx.Err() == nil && err != nil {
 			r.log.Warn("tail of the log broke, opening it anew", "seq", r.Applied(), "error", err)
-			pause(ctx, 50*time.Millisecond)
+			if wait = min(2*wait, longestPause); time.Since(began) > staleTail {
+				wait = shortestPause
+			}
+			pause(ctx, wait)
 		}
 	}
 	return ctx.Err()

@@ -198,20 +198,17 @@ func (f *failover) elected() (process string, epoch uint64) {
 // settled waits until the domain has so many running instances and no others.
 func (f *failover) settled(domain string, running int) {
 	f.t.Helper()
-	f.reported(domain+" runs "+strconv.Itoa(running), func() bool {
+	f.slowly(domain+" runs "+strconv.Itoa(running), func() bool {
 		doc := f.describe("al", domain)
 		return len(doc.Instances) == running && doc.InstanceCounts[events.Running] == running
 	})
 }
 
-// reportDelay is what a report may be late by: one that a process took along when
-// it died comes to another when the server has given up waiting for its ack.
-const reportDelay = 30 * time.Second
-
-// reported is eventually for what follows from reports.
-func (f *failover) reported(what string, holds func() bool) {
+// slowly is eventually for what takes the wait for an ack or an election of servers:
+// a report that a process took along when it died comes to another after 30 s.
+func (f *failover) slowly(what string, holds func() bool) {
 	f.t.Helper()
-	for late := time.Now().Add(reportDelay); !holds() && time.Now().Before(late); time.Sleep(20 * time.Millisecond) {
+	for late := time.Now().Add(2 * patience); !holds() && time.Now().Before(late); time.Sleep(20 * time.Millisecond) {
 	}
 	eventually(f.t, what, holds)
 }

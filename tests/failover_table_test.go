@@ -182,7 +182,7 @@ func (f *failover) shrink(w *watch, b *blow) {
 	}
 	w.expect(maybe)
 	f.reportAll(ids, events.Terminated)
-	f.reported("the domain is gone", func() bool {
+	f.slowly("the domain is gone", func() bool {
 		_, err := f.as("al").DescribeDomain(f.ctx(), "web", "", 0)
 		return isNotFound(err)
 	})
@@ -202,7 +202,7 @@ func (f *failover) still() {
 // asIfNothingHappened checks the outcome of a life.
 func (f *failover) asIfNothingHappened(w *watch) {
 	f.t.Helper()
-	f.answering(3)
+	f.answering(f.nc, 3)
 	f.stopBackground()
 	w.check()
 	f.asked("web", 3)

@@ -178,17 +178,17 @@ func (f *failover) keepWriting(domain string, strict bool) *atomic.Uint64 {
 	return &acknowledged
 }
 
-// answering waits until so many processes of the cell answer.
-func (f *failover) answering(want int) {
+// answering waits until so many processes of the cell answer over a connection.
+func (f *failover) answering(nc *nats.Conn, want int) {
 	f.t.Helper()
 	eventually(f.t, fmt.Sprintf("%d processes answer", want), func() bool {
-		inbox := f.nc.NewInbox()
-		sub, err := f.nc.SubscribeSync(inbox)
+		inbox := nc.NewInbox()
+		sub, err := nc.SubscribeSync(inbox)
 		if err != nil {
 			return false
 		}
 		defer func() { _ = sub.Unsubscribe() }()
-		if err := f.nc.PublishRequest("$SRV.PING.epum", inbox, nil); err != nil {
+		if err := nc.PublishRequest("$SRV.PING.epum", inbox, nil); err != nil {
 			return false
 		}
 		for ids := map[string]bool{}; ; {

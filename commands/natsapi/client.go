@@ -19,7 +19,7 @@ import (
 const (
 	// tryTimeout is how long a request waits for its answer before it is sent
 	// again, since the process that took it may have died: an answer takes
-	// milliseconds. Each further copy waits twice as long as the one before.
+	// milliseconds. Further copies wait twice as long.
 	tryTimeout = 2 * time.Second
 	// passTryTimeout is that of run_pass, which may have to wait for a leader.
 	passTryTimeout = leaderWait + time.Second
@@ -266,7 +266,7 @@ func (c *Client) insist(ctx context.Context, msg *nats.Msg, first time.Duration)
 				}
 			}()
 			next.Reset(wait)
-			wait *= 2
+			wait = 2 * first
 		case a := <-answers:
 			if open--; a.err == nil || open == 0 {
 				return a.reply, a.err
