@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -282,6 +281,3 @@ func (o *output) said(what ...string) (n int) {
 	}
 	return n
 }
-
-// dead tells whether the process does not run any more.
-func (m *member) dead() bool { return m.cmd == nil || m.cmd.Process.Signal(syscall.Signal(0)) != nil }
