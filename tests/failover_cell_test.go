@@ -57,9 +57,9 @@ func dial(t *testing.T, url string) *nats.Conn {
 	return nc
 }
 
-// failover is a cell of three processes of the service, each, and the test too,
-// with a way of its own to each server.
-type failover struct {
+// cell is three processes of the service, and a test, each with a way of its own to
+// each server.
+type cell struct {
 	*epum
 	t       *testing.T
 	backend *backend
@@ -79,8 +79,8 @@ type member struct {
 	ways []*proxy // to each server
 }
 
-// newFailover starts a cell, whose prefix nobody else has.
-func newFailover(t *testing.T, b *backend) *failover {
+// newCell starts a cell, whose prefix nobody else has.
+func newCell(t *testing.T, b *backend) *cell {
 	t.Helper()
 	ways := b.ways(t)
 	nc := dial(t, urlOf(ways))
@@ -89,7 +89,7 @@ func newFailover(t *testing.T, b *backend) *failover {
 		t.Fatal(err)
 	}
 	prefix := events.Prefix("f" + strings.ReplaceAll(uuid.NewString(), "-", ""))
-	f := &failover{
+	f := &cell{
 		t: t, backend: b, ways: ways, attempts: map[string]uint64{},
 		epum: &epum{t: t, prefix: prefix, url: urlOf(ways), nc: nc, js: js},
 	}
@@ -105,7 +105,7 @@ func newFailover(t *testing.T, b *backend) *failover {
 
 // cleanUp shows what the processes said where the test has failed, and leaves
 // the servers to the other cells.
-func (f *failover) cleanUp() {
+func (f *cell) cleanUp() {
 	for n, m := range f.members {
 		if f.t.Failed() && m.out != nil {
 			f.t.Logf("log of process %d, %s:\n%s", n, m.process, m.out)
@@ -122,14 +122,14 @@ func (f *failover) cleanUp() {
 }
 
 // start starts a process that is not running.
-func (f *failover) start(m *member) {
+func (f *cell) start(m *member) {
 	f.t.Helper()
 	m.serve("--nats.url", urlOf(m.ways), "--nats.replicas", strconv.Itoa(f.backend.replicas), "--prefix", string(f.prefix),
 		"--provisioner", "nats", "--lease_ttl", f.backend.lease.String(), "--log.format", "json")
 }
 
 // command carries out a command, which has to work, and gives its sequence.
-func (f *failover) command(cmd commands.Command) uint64 {
+func (f *cell) command(cmd commands.Command) uint64 {
 	f.t.Helper()
 	seq, err := f.attempt(cmd, uuid.NewString(), patience)
 	if err != nil {
@@ -140,7 +140,7 @@ func (f *failover) command(cmd commands.Command) uint64 {
 
 // attempt sends a command until it is acknowledged or the time is over, and
 // notes what became of it.
-func (f *failover) attempt(cmd commands.Command, id string, atMost time.Duration) (uint64, error) {
+func (f *cell) attempt(cmd commands.Command, id string, atMost time.Duration) (uint64, error) {
 	f.mu.Lock()
 	f.attempts[id] += 0
 	f.mu.Unlock()
@@ -153,7 +153,7 @@ func (f *failover) attempt(cmd commands.Command, id string, atMost time.Duration
 	return seq, err
 }
 
-func (f *failover) acknowledged(id string, seq uint64) {
+func (f *cell) acknowledged(id string, seq uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if before := f.attempts[id]; before != 0 && before != seq {
@@ -163,21 +163,21 @@ func (f *failover) acknowledged(id string, seq uint64) {
 }
 
 // checkLog checks the whole log against all that was attempted.
-func (f *failover) checkLog() {
+func (f *cell) checkLog() {
 	f.t.Helper()
 	f.mu.Lock()
-	var all []attempt
+	var all []sent
 	for id, seq := range f.attempts {
-		all = append(all, attempt{caller: "al", id: id, seq: seq})
+		all = append(all, sent{caller: "al", id: id, seq: seq})
 	}
 	f.mu.Unlock()
-	for _, problem := range checkLog(f.log(), all) {
+	for _, problem := range checkSent(f.log(), all) {
 		f.t.Error(problem)
 	}
 }
 
 // elected gives who was elected last, and when; zero where nobody says.
-func (f *failover) elected() (process string, epoch uint64) {
+func (f *cell) elected() (process string, epoch uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	s, err := f.js.Stream(ctx, f.prefix.Stream(events.StreamEvents))
@@ -195,7 +195,7 @@ func (f *failover) elected() (process string, epoch uint64) {
 }
 
 // settled waits until the domain has so many running instances and no others.
-func (f *failover) settled(domain string, running int) {
+func (f *cell) settled(domain string, running int) {
 	f.t.Helper()
 	f.slowly(domain+" runs "+strconv.Itoa(running), func() bool {
 		doc := f.describe("al", domain)
@@ -205,7 +205,7 @@ func (f *failover) settled(domain string, running int) {
 
 // slowly is eventually for what takes the wait for an ack or an election of servers:
 // a report that a process took along when it died comes to another after 30 s.
-func (f *failover) slowly(what string, holds func() bool) {
+func (f *cell) slowly(what string, holds func() bool) {
 	f.t.Helper()
 	for late := time.Now().Add(2 * patience); !holds() && time.Now().Before(late); time.Sleep(20 * time.Millisecond) {
 	}
@@ -215,7 +215,7 @@ func (f *failover) slowly(what string, holds func() bool) {
 // asked waits until the provisioner was asked for so many instances of a domain,
 // which has its name as its site, and gives their ids. That one is asked for again
 // is no matter.
-func (f *failover) asked(domain string, want int) []string {
+func (f *cell) asked(domain string, want int) []string {
 	f.t.Helper()
 	return f.distinct(strconv.Itoa(want)+" instances of "+domain+" are asked for", want, func() []string {
 		launches, _, _ := f.cloud.heard()
@@ -230,7 +230,7 @@ func (f *failover) asked(domain string, want int) []string {
 }
 
 // ended is asked for the instances that are to be terminated, of all domains.
-func (f *failover) ended(want int) []string {
+func (f *cell) ended(want int) []string {
 	f.t.Helper()
 	return f.distinct(strconv.Itoa(want)+" instances are to be terminated", want, func() []string {
 		_, ids, _ := f.cloud.heard()
@@ -238,7 +238,7 @@ func (f *failover) ended(want int) []string {
 	})
 }
 
-func (f *failover) distinct(what string, want int, heard func() []string) []string {
+func (f *cell) distinct(what string, want int, heard func() []string) []string {
 	f.t.Helper()
 	var ids []string
 	eventually(f.t, what, func() bool {

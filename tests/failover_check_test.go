@@ -7,18 +7,18 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// attempt is a command that was sent, once or more, under one id.
-type attempt struct {
+// sent is a command that was sent, once or more, under one id.
+type sent struct {
 	caller string
 	id     string
 	seq    uint64 // as it was acknowledged; 0: it never was
 }
 
-// checkLog says what in the raw log contradicts the promises of design §6 and
+// checkSent says what in the raw log contradicts the promises of design §6 and
 // §3: every acknowledged command is there once, at its sequence; no command is
 // there that nobody sent, none twice; no event of an epoch stands behind a later
 // election; nothing is launched, terminated or reaped twice.
-func checkLog(log []logged, attempts []attempt) []string {
+func checkSent(log []logged, attempts []sent) []string {
 	c := logCheck{causes: map[string]uint64{}, ids: map[string]uint64{}, once: map[string]uint64{}}
 	for n, l := range log {
 		if l.seq != uint64(n+1) {

@@ -44,8 +44,8 @@ func eachWay(do func(*proxy)) func(*member) {
 	}
 }
 
-// fault is a fault that hits the leader. It ends when another one leads.
-type fault struct {
+// leaderFault is a fault that hits the leader. It ends when another one leads.
+type leaderFault struct {
 	kind
 	struck chan struct{} // closed once it has hit
 	over   chan struct{} // closed once it has ended
@@ -58,12 +58,12 @@ type fault struct {
 var stoppedLeading = []string{`"term ended"`, `"not leading"`}
 
 // prepare makes a fault that strike lets loose.
-func prepare(k kind) *fault {
-	return &fault{kind: k, struck: make(chan struct{}), over: make(chan struct{})}
+func prepare(k kind) *leaderFault {
+	return &leaderFault{kind: k, struck: make(chan struct{}), over: make(chan struct{})}
 }
 
 // strike hits the leader now. It may be called from any goroutine, once.
-func (f *failover) strike(x *fault) {
+func (f *cell) strike(x *leaderFault) {
 	process, epoch := f.elected()
 	for _, m := range f.members {
 		if m.process == process {
@@ -89,7 +89,7 @@ func (f *failover) strike(x *fault) {
 }
 
 // succeeded waits until another process than the one elected in epoch is elected.
-func (f *failover) succeeded(process string, epoch uint64) error {
+func (f *cell) succeeded(process string, epoch uint64) error {
 	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if p, e := f.elected(); e > epoch && p != process {
 			return nil
@@ -99,7 +99,7 @@ func (f *failover) succeeded(process string, epoch uint64) error {
 }
 
 // strikeOn hits the leader as soon as a message on the subject is heard.
-func (f *failover) strikeOn(x *fault, subject string) {
+func (f *cell) strikeOn(x *leaderFault, subject string) {
 	f.t.Helper()
 	sub, err := f.nc.Subscribe(subject, func(*nats.Msg) {
 		select {
@@ -119,7 +119,7 @@ func (f *failover) strikeOn(x *fault, subject string) {
 
 // recovered waits until the fault is over: another one leads, and the process
 // that was hit is back and knows that it leads no more.
-func (f *failover) recovered(x *fault) {
+func (f *cell) recovered(x *leaderFault) {
 	f.t.Helper()
 	await(f.t, "the fault strikes", x.struck)
 	await(f.t, "another one leads", x.over)

@@ -36,12 +36,12 @@ func diskFull(t *testing.T) {
 // fullStore is a life in which the only server runs out of room, once fill has
 // left little; free makes room again, and then the server is started anew.
 func fullStore(t *testing.T, server *natsServer, fill, free func()) {
-	f := newFailover(t, &backend{servers: []*natsServer{server}, replicas: 1, lease: time.Second})
+	f := newCell(t, &backend{servers: []*natsServer{server}, replicas: 1, lease: time.Second})
 	f.still()
 	w := f.observe("web", false)
 	f.grow(w, nil)
 	fill()
-	sent := map[string]commands.Command{}
+	all := map[string]commands.Command{}
 	refused := 0
 	for n := 0; refused < 5; n++ {
 		if n == 100 {
@@ -49,8 +49,8 @@ func fullStore(t *testing.T, server *natsServer, fill, free func()) {
 		}
 		id := uuid.NewString()
 		config := events.Config{General: fmt.Appendf(nil, `{"chef_credential":%q}`, strings.Repeat("x", 100<<10))}
-		sent[id] = commands.AddDefinition{DefinitionID: fmt.Sprint("big", n), Definition: config}
-		if f.send(f.nc, sent[id], id) != 200 {
+		all[id] = commands.AddDefinition{DefinitionID: fmt.Sprint("big", n), Definition: config}
+		if f.send(f.nc, all[id], id) != 200 {
 			refused++
 		}
 	}
@@ -58,7 +58,7 @@ func fullStore(t *testing.T, server *natsServer, fill, free func()) {
 	free()
 	server.start().ready()
 	f.answering(f.nc, 3)
-	for id, cmd := range sent {
+	for id, cmd := range all {
 		f.repeat(cmd, id)
 	}
 	f.shrink(w, nil)

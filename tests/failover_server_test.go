@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// natsBinary builds the nats-server once, in the version that go.mod names.
-var natsBinary = sync.OnceValues(func() (string, error) {
+// natsProgram builds the nats-server once, in the version that go.mod names.
+var natsProgram = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(scratch, "nats-server")
 	out, err := exec.Command("go", "build", "-o", path, "github.com/nats-io/nats-server/v2").CombinedOutput()
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *natsServer) url() string { return "nats://127.0.0.1:" + strconv.Itoa(s.
 // start starts the server; ready waits for it.
 func (s *natsServer) start() *natsServer {
 	s.t.Helper()
-	path, err := natsBinary()
+	path, err := natsProgram()
 	if err != nil {
 		s.t.Fatal(err)
 	}

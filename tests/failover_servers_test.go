@@ -24,10 +24,10 @@ func TestFailover_Servers(t *testing.T) {
 	t.Parallel()
 	runChosen(t, []testCase{
 		{"server killed", func(t *testing.T) {
-			aroundServer(t, func(s *natsServer, _ *failover) { s.kill() }, func(s *natsServer) { s.start().ready() })
+			aroundServer(t, func(s *natsServer, _ *cell) { s.kill() }, func(s *natsServer) { s.start().ready() })
 		}},
 		{"server paused", func(t *testing.T) {
-			aroundServer(t, func(s *natsServer, f *failover) { s.pause(); f.disconnected() }, (*natsServer).resume)
+			aroundServer(t, func(s *natsServer, f *cell) { s.pause(); f.disconnected() }, (*natsServer).resume)
 		}},
 		{"node killed", func(t *testing.T) {
 			aroundNode(t, (*natsServer).kill, func(s *natsServer) { s.start().ready() })
@@ -44,9 +44,9 @@ func TestFailover_Servers(t *testing.T) {
 }
 
 // aroundServer is a life in which the only server goes and comes back, twice.
-func aroundServer(t *testing.T, hit func(*natsServer, *failover), heal func(*natsServer)) {
+func aroundServer(t *testing.T, hit func(*natsServer, *cell), heal func(*natsServer)) {
 	server := newNATS(t, natsOptions{}).start().ready()
-	f := newFailover(t, &backend{servers: []*natsServer{server}, replicas: 1, lease: time.Second})
+	f := newCell(t, &backend{servers: []*natsServer{server}, replicas: 1, lease: time.Second})
 	f.still()
 	w := f.observe("web", false)
 	acknowledged := f.keepWriting("still", false)
@@ -64,7 +64,7 @@ func aroundServer(t *testing.T, hit func(*natsServer, *failover), heal func(*nat
 // takes over, and it comes back.
 func aroundNode(t *testing.T, hit, heal func(*natsServer)) {
 	c := newCluster(t)
-	f := newFailover(t, c.backend())
+	f := newCell(t, c.backend())
 	f.still()
 	w := f.observe("web", false)
 	acknowledged := f.keepWriting("still", false)
@@ -86,7 +86,7 @@ func aroundNode(t *testing.T, hit, heal func(*natsServer)) {
 // from a client and a process that know no other. They are never told what is old.
 func nodeCutOff(t *testing.T) {
 	c := newCluster(t)
-	f := newFailover(t, c.backend())
+	f := newCell(t, c.backend())
 	f.still()
 	w := f.observe("web", false)
 	acknowledged := f.keepWriting("still", false)
@@ -130,7 +130,7 @@ func nodeCutOff(t *testing.T) {
 // asked of the third is answered with 503, or right, in time.
 func noQuorum(t *testing.T, hit, heal func(*natsServer)) {
 	c := newCluster(t)
-	f := newFailover(t, c.backend())
+	f := newCell(t, c.backend())
 	f.still()
 	w := f.observe("web", false)
 	f.grow(w, nil)
@@ -155,7 +155,7 @@ func noQuorum(t *testing.T, hit, heal func(*natsServer)) {
 // refusedForNow sends commands that the log cannot take, and reads, over a
 // connection to a server that is up: each is answered in time, and no command with
 // 200. repeat sends the commands again, once the log can take them.
-func (f *failover) refusedForNow(nc *nats.Conn) (repeat func()) {
+func (f *cell) refusedForNow(nc *nats.Conn) (repeat func()) {
 	f.t.Helper()
 	var asking sync.WaitGroup
 	cmds := map[string]commands.Command{}
@@ -180,7 +180,7 @@ func (f *failover) refusedForNow(nc *nats.Conn) (repeat func()) {
 }
 
 // repeat sends a command again until it is acknowledged, and then once more.
-func (f *failover) repeat(cmd commands.Command, id string) {
+func (f *cell) repeat(cmd commands.Command, id string) {
 	f.t.Helper()
 	for range 2 {
 		if _, err := f.attempt(cmd, id, 3*patience); err != nil {
@@ -190,7 +190,7 @@ func (f *failover) repeat(cmd commands.Command, id string) {
 }
 
 // send sends a command once, and gives the code of the answer.
-func (f *failover) send(nc *nats.Conn, cmd commands.Command, id string) int {
+func (f *cell) send(nc *nats.Conn, cmd commands.Command, id string) int {
 	f.mu.Lock()
 	f.attempts[id] += 0
 	f.mu.Unlock()
@@ -203,7 +203,7 @@ func (f *failover) send(nc *nats.Conn, cmd commands.Command, id string) int {
 
 // inTime sends a request once: it has to be answered within 5 s, and unless the
 // answer is 200, with 503.
-func (f *failover) inTime(nc *nats.Conn, op string, request any, id string) answer {
+func (f *cell) inTime(nc *nats.Conn, op string, request any, id string) answer {
 	const most = 5 * time.Second
 	msg := nats.NewMsg(f.prefix.Command("al", op))
 	if id != "" {
@@ -227,14 +227,14 @@ func (f *failover) inTime(nc *nats.Conn, op string, request any, id string) answ
 }
 
 // goesOn waits until further commands are acknowledged.
-func (f *failover) goesOn(acknowledged func() uint64) {
+func (f *cell) goesOn(acknowledged func() uint64) {
 	f.t.Helper()
 	from := acknowledged()
 	f.slowly("commands are acknowledged again", func() bool { return acknowledged() > from+3 })
 }
 
 // disconnected waits until all processes have noticed that their server is gone.
-func (f *failover) disconnected() {
+func (f *cell) disconnected() {
 	f.t.Helper()
 	const noticed = `"nats disconnected"`
 	var before []int
@@ -248,7 +248,7 @@ func (f *failover) disconnected() {
 
 // reachable waits until the processes that answer over a connection are so many,
 // and no request is sent elsewhere: to a server that is not there any more.
-func (f *failover) reachable(nc *nats.Conn, processes int) {
+func (f *cell) reachable(nc *nats.Conn, processes int) {
 	f.t.Helper()
 	f.answering(nc, processes)
 	f.slowly("all requests are answered", func() bool {
@@ -263,7 +263,7 @@ func (f *failover) reachable(nc *nats.Conn, processes int) {
 }
 
 // whole waits until all nodes have come back, and have what the others have.
-func (f *failover) whole(c *natsCluster) {
+func (f *cell) whole(c *natsCluster) {
 	f.t.Helper()
 	for _, node := range c.nodes {
 		js, err := natsjs.New(dial(f.t, node.url()))
@@ -282,7 +282,7 @@ func (f *failover) whole(c *natsCluster) {
 }
 
 // streamLeader gives the node that leads the log's stream; -1 where none does.
-func (f *failover) streamLeader() int {
+func (f *cell) streamLeader() int {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	s, err := f.js.Stream(ctx, f.prefix.Stream(events.StreamEvents))

@@ -65,7 +65,7 @@ func faultTable(t *testing.T, b *backend, handful []string) {
 	var cases []testCase
 	for _, p := range points {
 		for _, k := range kinds {
-			cases = append(cases, testCase{k.name + " " + string(p), func(t *testing.T) { newFailover(t, b).life(k, p) }})
+			cases = append(cases, testCase{k.name + " " + string(p), func(t *testing.T) { newCell(t, b).life(k, p) }})
 		}
 	}
 	runChosen(t, cases, handful)
@@ -103,14 +103,14 @@ func runChosen(t *testing.T, cases []testCase, handful []string) {
 
 // blow is a fault that is to hit at a point; nil: none is.
 type blow struct {
-	f     *failover
-	fault *fault
+	f     *cell
+	fault *leaderFault
 	point point
 }
 
 // life is the life of a domain, with one fault in it. Its outcome is that of a
 // life without.
-func (f *failover) life(k kind, hitAt point) {
+func (f *cell) life(k kind, hitAt point) {
 	f.t.Helper()
 	f.still()
 	w := f.observe("web", true)
@@ -143,7 +143,7 @@ func (b *blow) over(points ...point) {
 }
 
 // grow adds the domain, with two instances that run.
-func (f *failover) grow(w *watch, b *blow) {
+func (f *cell) grow(w *watch, b *blow) {
 	f.t.Helper()
 	b.at(beforeAdd)
 	b.on(beforeLaunch, f.prefix.Event(events.PassKey))
@@ -162,7 +162,7 @@ func (f *failover) grow(w *watch, b *blow) {
 }
 
 // shrink gives the domain a third instance, and removes it.
-func (f *failover) shrink(w *watch, b *blow) {
+func (f *cell) shrink(w *watch, b *blow) {
 	f.t.Helper()
 	b.at(beforeReconfigure)
 	w.acknowledged(f.command(commands.ReconfigureDomain{DomainID: "web", Config: preserve(3)}))
@@ -191,7 +191,7 @@ func (f *failover) shrink(w *watch, b *blow) {
 }
 
 // still adds the domain that nothing happens to, and waits until it runs.
-func (f *failover) still() {
+func (f *cell) still() {
 	f.t.Helper()
 	f.command(commands.AddDefinition{DefinitionID: "d"})
 	f.command(commands.AddDomain{DomainID: "still", DefinitionID: "d", Config: sited("still", 1)})
@@ -200,7 +200,7 @@ func (f *failover) still() {
 }
 
 // asIfNothingHappened checks the outcome of a life.
-func (f *failover) asIfNothingHappened(w *watch) {
+func (f *cell) asIfNothingHappened(w *watch) {
 	f.t.Helper()
 	f.answering(f.nc, 3)
 	f.stopBackground()
@@ -226,7 +226,7 @@ func (f *failover) asIfNothingHappened(w *watch) {
 }
 
 // reportAll reports a state of instances, durably.
-func (f *failover) reportAll(ids []string, state events.InstanceState) {
+func (f *cell) reportAll(ids []string, state events.InstanceState) {
 	f.t.Helper()
 	for _, id := range ids {
 		f.report(id, map[string]any{"state": state})

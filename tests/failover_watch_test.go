@@ -29,7 +29,7 @@ const (
 // watch reads a domain all the time, and compares what it is told with what was
 // acknowledged before it asked.
 type watch struct {
-	f      *failover
+	f      *cell
 	domain string
 	strict bool // every read has to be answered, and soon
 
@@ -45,7 +45,7 @@ type watch struct {
 
 // observe starts to watch a domain that is not there yet; strict says that there
 // always is a process that can answer. A process that is cut off says 503 even so.
-func (f *failover) observe(domain string, strict bool) *watch {
+func (f *cell) observe(domain string, strict bool) *watch {
 	w := &watch{f: f, domain: domain, presence: absent, strict: strict}
 	w.through(f.nc)
 	w.through(f.nc) // one goes on while the other waits for a process that is gone
@@ -59,7 +59,7 @@ func (w *watch) through(nc *nats.Conn) {
 }
 
 // during does something again and again until the test ends or stopBackground.
-func (f *failover) during(do func()) {
+func (f *cell) during(do func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -76,7 +76,7 @@ func (f *failover) during(do func()) {
 }
 
 // stopBackground ends what during has started, and waits for it.
-func (f *failover) stopBackground() {
+func (f *cell) stopBackground() {
 	for _, stop := range f.background {
 		stop()
 	}
@@ -163,7 +163,7 @@ func (w *watch) check() {
 
 // keepWriting changes a domain all the time. Each command is noted; strict says
 // that none may fail.
-func (f *failover) keepWriting(domain string, strict bool) *atomic.Uint64 {
+func (f *cell) keepWriting(domain string, strict bool) *atomic.Uint64 {
 	var n, acknowledged atomic.Uint64
 	f.during(func() {
 		op := fmt.Sprint("op", n.Add(1))
@@ -179,7 +179,7 @@ func (f *failover) keepWriting(domain string, strict bool) *atomic.Uint64 {
 }
 
 // answering waits until so many processes of the cell answer over a connection.
-func (f *failover) answering(nc *nats.Conn, want int) {
+func (f *cell) answering(nc *nats.Conn, want int) {
 	f.t.Helper()
 	eventually(f.t, fmt.Sprintf("%d processes answer", want), func() bool {
 		inbox := nc.NewInbox()
