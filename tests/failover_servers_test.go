@@ -23,25 +23,24 @@ import (
 func TestFailover_Servers(t *testing.T) {
 	t.Parallel()
 	runChosen(t, []testCase{
-		{"server killed", func(t *testing.T) {
-			aroundServer(t, func(s *natsServer, _ *cell) { s.kill() }, func(s *natsServer) { s.start().ready() })
-		}},
+		{"server killed", func(t *testing.T) { aroundServer(t, func(s *natsServer, _ *cell) { s.kill() }, again) }},
 		{"server paused", func(t *testing.T) {
 			aroundServer(t, func(s *natsServer, f *cell) { s.pause(); f.disconnected() }, (*natsServer).resume)
 		}},
-		{"node killed", func(t *testing.T) {
-			aroundNode(t, (*natsServer).kill, func(s *natsServer) { s.start().ready() })
-		}},
+		{"node killed", func(t *testing.T) { aroundNode(t, (*natsServer).kill, again) }},
 		{"node paused", func(t *testing.T) { aroundNode(t, (*natsServer).pause, (*natsServer).resume) }},
 		{"node cut off", nodeCutOff},
-		{"two nodes killed", func(t *testing.T) {
-			noQuorum(t, (*natsServer).kill, func(s *natsServer) { s.start().ready() })
-		}},
-		{"two nodes paused", func(t *testing.T) { noQuorum(t, (*natsServer).pause, (*natsServer).resume) }},
+		{"leader and follower killed", func(t *testing.T) { noQuorum(t, 0, (*natsServer).kill, again) }},
+		{"leader and follower paused", func(t *testing.T) { noQuorum(t, 0, (*natsServer).pause, (*natsServer).resume) }},
+		{"followers killed", func(t *testing.T) { noQuorum(t, 1, (*natsServer).kill, again) }},
+		{"followers paused", func(t *testing.T) { noQuorum(t, 1, (*natsServer).pause, (*natsServer).resume) }},
 		{"store limit", storeLimit},
 		{"disk full", diskFull},
 	}, []string{"server_killed"})
 }
+
+// again starts a server that was killed.
+func again(s *natsServer) { s.start().ready() }
 
 // aroundServer is a life in which the only server goes and comes back, twice.
 func aroundServer(t *testing.T, hit func(*natsServer, *cell), heal func(*natsServer)) {
@@ -83,7 +82,8 @@ func aroundNode(t *testing.T, hit, heal func(*natsServer)) {
 }
 
 // nodeCutOff cuts the node that leads the stream off from the other two, but not
-// from a client and a process that know no other. They are never told what is old.
+// from a client and a process that know no other. They are never told what is old,
+// nor that a command was taken.
 func nodeCutOff(t *testing.T) {
 	c := newCluster(t)
 	f := newCell(t, c.backend())
@@ -113,6 +113,7 @@ func nodeCutOff(t *testing.T) {
 
 	heal := c.cutOff(lost)
 	f.reachable(alone, 1)
+	repeat := f.refusedForNow(alone)
 	f.goesOn(acknowledged.Load)
 	w.acknowledged(f.command(commands.ReconfigureDomain{DomainID: "web", Config: preserve(2)}))
 	describe(503)
@@ -121,25 +122,27 @@ func nodeCutOff(t *testing.T) {
 	for _, way := range slices.Concat(f.ways, f.members[0].ways, f.members[1].ways, f.members[2].ways) {
 		way.heal()
 	}
+	repeat()
 	f.whole(c)
 	f.shrink(w, nil)
 	f.asIfNothingHappened(w)
 }
 
-// noQuorum takes two of three nodes away, the stream's leader among them: what is
-// asked of the third is answered with 503, or right, in time.
-func noQuorum(t *testing.T, hit, heal func(*natsServer)) {
+// noQuorum takes two of three nodes away, from the stream's leader (0) or from the
+// one behind it (1) on: what is asked of the third is answered with 503, or right,
+// in time. Where the third is the leader, what it could not commit may land later.
+func noQuorum(t *testing.T, from int, hit, heal func(*natsServer)) {
 	c := newCluster(t)
 	f := newCell(t, c.backend())
 	f.still()
 	w := f.observe("web", false)
 	f.grow(w, nil)
-	leader := f.streamLeader()
-	lost := []*natsServer{c.nodes[leader], c.nodes[(leader+1)%3]}
+	from += f.streamLeader()
+	lost := []*natsServer{c.nodes[from%3], c.nodes[(from+1)%3]}
 	for _, s := range lost {
 		hit(s)
 	}
-	left := dial(t, c.nodes[(leader+2)%3].url())
+	left := dial(t, c.nodes[(from+2)%3].url())
 	w.through(left)
 	f.reachable(left, 3)
 	repeat := f.refusedForNow(left)
