@@ -25,7 +25,7 @@ const (
 // Replica is the fold of all events, in memory, kept up to date by tailing the
 // log. It is safe for concurrent use.
 type Replica struct {
-	source Source
+	source *steady
 	bucket Bucket
 	log    *slog.Logger
 
@@ -55,7 +55,7 @@ type waiter struct {
 // NewReplica makes a replica that is empty until Run has started it.
 func NewReplica(source Source, bucket Bucket, log *slog.Logger) *Replica {
 	return &Replica{
-		source: source, bucket: bucket, log: log,
+		source: &steady{Source: source}, bucket: bucket, log: log,
 		state: events.NewState(), repeats: newRepeats(),
 		feeds: map[*Feed]bool{}, waiters: map[*waiter]bool{},
 		retail: make(chan struct{}, 1),
@@ -185,6 +185,10 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 // up with the log's end, and tails the log until ctx ends. When it finds that
 // the log is no longer the one it knows, it starts anew.
 func (r *Replica) Run(ctx context.Context, started func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { r.source.keep(ctx) })
+	defer func() { cancel(); keeper.Wait() }()
 	for ctx.Err() == nil {
 		if err := r.start(ctx); err != nil {
 			r.log.Warn("replica cannot start yet", "error", err)
