@@ -18,6 +18,16 @@ import (
 // (design §3).
 const RetryFor = 5 * time.Second
 
+const (
+	// logPatience is how long a command waits for the log to take it or to say
+	// where it ends, from its arrival on: with a last look for what became of it,
+	// which takes half a second, its 503 goes out within 5 s (design §3).
+	logPatience = 4200 * time.Millisecond
+	// leastPatience is what is left of it for a command that others' writes have
+	// kept from the log that long.
+	leastPatience = 300 * time.Millisecond
+)
+
 // MaxCommandIDBytes is the longest command id.
 const MaxCommandIDBytes = 256
 
@@ -95,15 +105,17 @@ func (h *Handler) DoPublished(ctx context.Context, caller, commandID string, pub
 	if !published.IsZero() {
 		a.unread = published.Add(-clockSkew)
 	}
-	deadline := h.now().Add(RetryFor)
-	for {
-		seq, done, err := a.try(ctx)
+	began := h.now()
+	for patience := logPatience; ; {
+		seq, done, err := a.tryFor(ctx, patience)
 		if done || err != nil {
 			return seq, err
 		}
-		if a.conflicts > 0 && !h.now().Before(deadline) {
+		taken := h.now().Sub(began)
+		if a.conflicts > 0 && taken >= RetryFor {
 			return 0, ErrWriteConflict.With("others kept writing to the same name for %s; try again", RetryFor)
 		}
+		patience = max(logPatience-taken, leastPatience)
 	}
 }
 
@@ -126,6 +138,13 @@ type attempt struct {
 	removed   uint64    // sequence of the .removed event that guards a name that is not in the fold; 0: none
 	unread    time.Time // from here on the log may have its event, as far as is known; zero: what the replica remembers will do
 	conflicts int
+}
+
+// tryFor is try, at most for a time.
+func (a *attempt) tryFor(ctx context.Context, atMost time.Duration) (seq uint64, done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	return a.try(ctx)
 }
 
 // try decides once and appends. Neither done nor an error means: once more,

@@ -16,7 +16,7 @@ import (
 
 // followerFresh is how lately a follower must have been heard by the stream's
 // leader to count for a quorum (design §2, 5).
-const followerFresh = 3 * time.Second
+const followerFresh = 2 * time.Second
 
 // Log is the event log of a cell. It is safe for concurrent use.
 type Log struct {
@@ -49,7 +49,7 @@ func (c *Cell) Log() *Log {
 
 // End asks the stream's leader for the log's last sequence. On a replicated
 // stream the answer counts only if it names a leader and so many followers were
-// heard in the last 3 s that together they are a quorum; the error wraps
+// heard in the last 2 s that together they are a quorum; the error wraps
 // projections.ErrNoQuorum otherwise, and where nobody answers.
 func (l *Log) End(ctx context.Context) (projections.Position, error) {
 	info, err := streamInfo(ctx, l.nc, l.stream)
@@ -60,6 +60,9 @@ func (l *Log) End(ctx context.Context) (projections.Position, error) {
 		return projections.Position{}, fmt.Errorf("end of the log: %w: %w", projections.ErrNoQuorum, err)
 	}
 	p := projections.Position{Seq: info.State.LastSeq, Created: info.Created.UTC()}
+	if info.Cluster != nil && info.Config.Replicas > 1 {
+		p.Leader = info.Cluster.Leader
+	}
 	if p.Seq > 0 {
 		p.Time = info.State.LastTime.UTC()
 	}

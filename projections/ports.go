@@ -25,6 +25,7 @@ type Position struct {
 	Seq     uint64    // last sequence; 0: the log is empty
 	Time    time.Time // timestamp of the last event; zero: the log is empty
 	Created time.Time // the stream's creation time: another one is another log
+	Leader  string    // of a replicated stream: who says so; "": the stream is not replicated
 }
 
 // TailStart is where a tail begins: at the first event that is both at From or

@@ -115,7 +115,7 @@ func (p *Projector) takeOver(ctx context.Context) error {
 	if errors.Is(err, ErrNoQuorum) {
 		return err // it may be of use yet
 	}
-	end, endErr := p.source.End(ctx)
+	end, endErr := p.replica.source.End(ctx)
 	if endErr != nil {
 		return endErr
 	}

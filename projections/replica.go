@@ -16,10 +16,17 @@ import (
 // anew (design §2, 2).
 const staleTail = time.Second
 
+// Between two tails lies a pause that grows while they break at once, as they do
+// where the log has no quorum.
+const (
+	shortestPause = 50 * time.Millisecond
+	longestPause  = 500 * time.Millisecond
+)
+
 // Replica is the fold of all events, in memory, kept up to date by tailing the
 // log. It is safe for concurrent use.
 type Replica struct {
-	source Source
+	source *steady
 	bucket Bucket
 	log    *slog.Logger
 
@@ -44,7 +51,7 @@ type Replica struct {
 // NewReplica makes a replica that is empty until Run has started it.
 func NewReplica(source Source, bucket Bucket, log *slog.Logger) *Replica {
 	return &Replica{
-		source: source, bucket: bucket, log: log,
+		source: &steady{Source: source}, bucket: bucket, log: log,
 		state: events.NewState(), repeats: newRepeats(),
 		feeds: map[*Feed]bool{},
 		retail: make(chan struct{}, 1),
@@ -183,6 +190,10 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 // up with the log's end, and tails the log until ctx ends. When it finds that
 // the log is no longer the one it knows, it starts anew.
 func (r *Replica) Run(ctx context.Context, started func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { r.source.keep(ctx) })
+	defer func() { cancel(); keeper.Wait() }()
 	for ctx.Err() == nil {
 		if err := r.start(ctx); err != nil {
 			r.log.Warn("replica cannot start yet", "error", err)
@@ -206,7 +217,9 @@ func (r *Replica) Run(ctx context.Context, started func()) error {
 
 // follow tails the log until ctx ends or the log turns out to be another one.
 func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
+	wait := shortestPause
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := r.checkLog(ctx)
 		if errors.Is(err, errOtherLog) {
 			return err
@@ -216,7 +229,10 @@ func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
 		}
 		if ctx.Err() == nil && err != nil {
 			r.log.Warn("tail of the log broke, opening it anew", "seq", r.Applied(), "error", err)
-			pause(ctx, 50*time.Millisecond)
+			if wait = min(2*wait, longestPause); time.Since(began) > staleTail {
+				wait = shortestPause
+			}
+			pause(ctx, wait)
 		}
 	}
 	return ctx.Err()

@@ -183,3 +183,28 @@ func starting(t *testing.T, log *memLog) (r *projections.Replica, ready func() b
 	run(t, func(ctx context.Context) { _ = r.Run(ctx, func() { started.Store(true) }) })
 	return r, started.Load
 }
+
+// brittle is a log whose tails break at once.
+type brittle struct {
+	*memLog
+	opened atomic.Int64
+}
+
+func (b *brittle) Tail(context.Context, projections.TailStart, func(events.Envelope, events.Event)) error {
+	b.opened.Add(1)
+	return projections.ErrNoQuorum
+}
+
+// TestReplica_BrittleTail has tails that break at once, as they do without a
+// quorum: the replica goes on trying, ever more slowly.
+func TestReplica_BrittleTail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &brittle{memLog: newLog()}
+		r := projections.NewReplica(log, &memBucket{}, slog.New(slog.DiscardHandler))
+		run(t, func(ctx context.Context) { _ = r.Run(ctx, nil) })
+		time.Sleep(10 * time.Second)
+		if n := log.opened.Load(); n < 15 || n > 30 {
+			t.Errorf("%d tails were opened within 10 s", n)
+		}
+	})
+}

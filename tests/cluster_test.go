@@ -120,7 +120,7 @@ func startCluster(t *testing.T) []*server.Server {
 }
 
 // freePorts gives n different ports that were free a moment ago.
-func freePorts(t *testing.T, n int) []int {
+func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	ports := make([]int, n)
 	for n := range ports {
@@ -202,7 +202,7 @@ func statsOf(t testing.TB, msg *nats.Msg) (id string, answers map[string]int) {
 // any of them gives the same.
 func (e *epum) copied(stream string) {
 	e.t.Helper()
-	name := events.DefaultPrefix.Stream(stream)
+	name := e.prefix.Stream(stream)
 	if stream == events.BucketState {
 		name = "KV_" + name
 	}

@@ -64,6 +64,7 @@ func config(t testing.TB, url string) service.Config {
 // epum is one or more processes of the service on one server.
 type epum struct {
 	t         testing.TB
+	prefix    events.Prefix
 	url       string
 	nc        *nats.Conn
 	js        natsjs.JetStream
@@ -90,7 +91,7 @@ func connect(t testing.TB, url string) *epum {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &epum{t: t, url: url, nc: nc, js: js}
+	return &epum{t: t, prefix: events.DefaultPrefix, url: url, nc: nc, js: js}
 }
 
 // process starts one more process of the service, which stops with the test.
@@ -129,7 +130,7 @@ func (e *epum) ctx() context.Context {
 
 // as is the service as one caller sees it.
 func (e *epum) as(caller string) *natsapi.Client {
-	return natsapi.NewClient(e.nc, events.DefaultPrefix, caller)
+	return natsapi.NewClient(e.nc, e.prefix, caller)
 }
 
 // do carries out commands that have to work and gives the last one's sequence.
@@ -215,7 +216,7 @@ func (e *epum) report(node string, fields map[string]any) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	if _, err := e.js.Publish(e.ctx(), events.DefaultPrefix.Node(node, "instance_info"), data); err != nil {
+	if _, err := e.js.Publish(e.ctx(), e.prefix.Node(node, "instance_info"), data); err != nil {
 		e.t.Fatal(err)
 	}
 }

@@ -65,7 +65,7 @@ func (e *epum) log() []logged {
 			e.t.Fatal(err)
 		}
 		all = append(all, logged{
-			key: events.DefaultPrefix.EventKey(msg.Subject()), seq: meta.Sequence.Stream, time: meta.Timestamp,
+			key: e.prefix.EventKey(msg.Subject()), seq: meta.Sequence.Stream, time: meta.Timestamp,
 			header: msg.Headers(), body: msg.Data(),
 		})
 		if meta.Sequence.Stream >= info.State.LastSeq {
@@ -88,7 +88,7 @@ func (e *epum) logOf(typ string) []logged {
 
 func (e *epum) eventStream() natsjs.Stream {
 	e.t.Helper()
-	s, err := e.js.Stream(e.ctx(), events.DefaultPrefix.Stream(events.StreamEvents))
+	s, err := e.js.Stream(e.ctx(), e.prefix.Stream(events.StreamEvents))
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func (e *epum) fold() *events.State {
 // appendByHand appends an event that no epum wrote.
 func (e *epum) appendByHand(key events.Key, typ, body string) uint64 {
 	e.t.Helper()
-	msg := nats.NewMsg(events.DefaultPrefix.Event(key))
+	msg := nats.NewMsg(e.prefix.Event(key))
 	msg.Header.Set(events.HeaderSpecVersion, events.SpecVersion)
 	msg.Header.Set(events.HeaderID, "by-hand-"+strconv.FormatInt(time.Now().UnixNano(), 36))
 	msg.Header.Set(events.HeaderSource, "/by/hand")
@@ -129,7 +129,7 @@ func (e *epum) appendByHand(key events.Key, typ, body string) uint64 {
 // state is the state bucket as any NATS client sees it.
 func (e *epum) state() natsjs.KeyValue {
 	e.t.Helper()
-	kv, err := e.js.KeyValue(e.ctx(), events.DefaultPrefix.Stream(events.BucketState))
+	kv, err := e.js.KeyValue(e.ctx(), e.prefix.Stream(events.BucketState))
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func (e *epum) documents() map[events.Key]string {
 // checkpoint gives the state bucket's checkpoint; empty where there is none.
 func (e *epum) checkpoint() map[string]any {
 	c := map[string]any{}
-	kv, err := e.js.KeyValue(e.ctx(), events.DefaultPrefix.Stream(events.BucketState))
+	kv, err := e.js.KeyValue(e.ctx(), e.prefix.Stream(events.BucketState))
 	if err != nil {
 		return c
 	}
@@ -195,7 +195,7 @@ type stranger struct {
 // takeLeaseAway takes the lease from whoever has it and keeps it until release.
 func (e *epum) takeLeaseAway() *stranger {
 	e.t.Helper()
-	kv, err := e.js.KeyValue(e.ctx(), events.DefaultPrefix.Stream(events.BucketLeases))
+	kv, err := e.js.KeyValue(e.ctx(), e.prefix.Stream(events.BucketLeases))
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func (s *stranger) release() {
 	s.e.t.Helper()
 	s.stop()
 	<-s.done
-	kv, err := s.e.js.KeyValue(s.e.ctx(), events.DefaultPrefix.Stream(events.BucketLeases))
+	kv, err := s.e.js.KeyValue(s.e.ctx(), s.e.prefix.Stream(events.BucketLeases))
 	if err == nil {
 		err = kv.Delete(s.e.ctx(), "leader")
 	}
@@ -240,7 +240,7 @@ func (s *stranger) release() {
 func (e *epum) noLeader() {
 	e.t.Helper()
 	eventually(e.t, "nobody leads", func() bool {
-		_, err := e.nc.Request(events.DefaultPrefix.LeaderCall("run_pass"), []byte(`{"pass":"reap"}`), time.Second)
+		_, err := e.nc.Request(e.prefix.LeaderCall("run_pass"), []byte(`{"pass":"reap"}`), time.Second)
 		return errors.Is(err, nats.ErrNoResponders)
 	})
 }

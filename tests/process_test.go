@@ -65,9 +65,10 @@ type machine struct {
 	dir  string
 	site string // no other machine's
 
-	url string
-	cmd *exec.Cmd
-	out *bytes.Buffer // its log
+	url     string
+	process string // its id, as the log names a leader
+	cmd     *exec.Cmd
+	out     *output // its log
 }
 
 func newMachine(t *testing.T) *machine {
@@ -86,7 +87,7 @@ func (m *machine) serve(flags ...string) {
 	m.t.Helper()
 	m.cmd = exec.Command(m.path, append([]string{"serve", "--lease_ttl", "1s"}, flags...)...)
 	m.cmd.Dir = m.dir
-	m.out = &bytes.Buffer{}
+	m.out = &output{}
 	m.cmd.Stderr = m.out
 	stdout, err := m.cmd.StdoutPipe()
 	if err == nil {
@@ -104,8 +105,7 @@ func (m *machine) serve(flags ...string) {
 	}()
 	select {
 	case line := <-lines:
-		var process string
-		if _, err := fmt.Sscanf(line, "epum ready nats=%s process=%s", &m.url, &process); err != nil {
+		if _, err := fmt.Sscanf(line, "epum ready nats=%s process=%s", &m.url, &m.process); err != nil {
 			m.kill()
 			m.t.Fatalf("ready line %q: %v\n%s", line, err, m.out)
 		}

@@ -31,7 +31,7 @@ type provisioner struct {
 func (e *epum) provisioner() *provisioner {
 	e.t.Helper()
 	p := &provisioner{e: e}
-	sub, err := e.nc.Subscribe("epum.provisioner.*.*", p.hear)
+	sub, err := e.nc.Subscribe(string(e.prefix)+".provisioner.*.*", p.hear)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (p *provisioner) settle() {
 	p.mu.Lock()
 	want := p.settled + 1
 	p.mu.Unlock()
-	if err := p.e.nc.Publish("epum.provisioner.test.settle", nil); err != nil {
+	if err := p.e.nc.Publish(p.e.prefix.Provisioner("test", "settle"), nil); err != nil {
 		p.e.t.Fatal(err)
 	}
 	eventually(p.e.t, "all requests are heard", func() bool {

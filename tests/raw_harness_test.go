@@ -26,7 +26,7 @@ func (e *epum) ask(token, op, body string) answer {
 // askID is ask with a command id; "": none.
 func (e *epum) askID(token, op, body, id string) answer {
 	e.t.Helper()
-	msg := nats.NewMsg("epum.cmd." + token + "." + op)
+	msg := nats.NewMsg(string(e.prefix) + ".cmd." + token + "." + op)
 	msg.Data = []byte(body)
 	if id != "" {
 		msg.Header.Set(nats.MsgIdHdr, id)

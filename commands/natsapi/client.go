@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,9 +17,12 @@ import (
 )
 
 const (
-	// tryTimeout is how long a command waits for one answer before it is sent
-	// again: what a handler retries for, and a second for the way.
-	tryTimeout = commands.RetryFor + time.Second
+	// tryTimeout is how long a request waits for its answer before it is sent
+	// again, since the process that took it may have died: an answer takes
+	// milliseconds. Further copies wait twice as long.
+	tryTimeout = 2 * time.Second
+	// passTryTimeout is that of run_pass, which may have to wait for a leader.
+	passTryTimeout = leaderWait + time.Second
 	// callTimeout bounds a call whose context has no deadline.
 	callTimeout = 30 * time.Second
 )
@@ -54,7 +58,7 @@ func WithCommandID(id string) Option { return func(c *call) { c.commandID = id }
 
 // Do carries out a command and gives its event's sequence. It sends the command
 // with an id (a fresh one, or WithCommandID's) and, where the outcome is
-// unknown (no answer within six seconds, or a 503), again with the same id until
+// unknown (no answer within two seconds, or a 503), again with the same id until
 // ctx ends, so it is carried out at most once. Without a deadline in ctx it
 // gives up after 30 seconds.
 func (c *Client) Do(ctx context.Context, cmd commands.Command, opts ...Option) (uint64, error) {
@@ -64,32 +68,36 @@ func (c *Client) Do(ctx context.Context, cmd commands.Command, opts ...Option) (
 	if err != nil {
 		return 0, err
 	}
+	var unknown error // of an earlier copy that may have been carried out
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		data, err := c.request(ctx, cmd.Op(), cmd, call, tryTimeout)
+		data, err := c.request(ctx, cmd.Op(), cmd, call)
 		if err == nil {
 			var reply struct {
 				Seq uint64 `json:"seq"`
 			}
 			return reply.Seq, decodeReply(cmd.Op(), data, &reply)
 		}
-		if !errors.Is(err, commands.ErrUnavailable) || errors.Is(err, nats.ErrNoResponders) {
+		switch nobody := errors.Is(err, nats.ErrNoResponders); {
+		case !errors.Is(err, commands.ErrUnavailable), nobody && unknown == nil:
 			return 0, err
+		case !nobody:
+			unknown = err
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return 0, err
+			return 0, unknown
 		}
 	}
 }
 
 // Call sends one request of any operation and gives the reply's JSON. request
-// is encoded as JSON; nil means {}. Without a deadline in ctx it waits 30
-// seconds.
+// is encoded as JSON; nil means {}. Where no answer comes it is sent again, but
+// for a command without an id. Without a deadline in ctx it waits 30 seconds.
 func (c *Client) Call(ctx context.Context, op string, request any, opts ...Option) (json.RawMessage, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
-	return c.request(ctx, op, request, newCall(opts), 0)
+	return c.request(ctx, op, request, newCall(opts))
 }
 
 type pageRequest struct {
@@ -190,8 +198,8 @@ func (c *Client) ask(ctx context.Context, op string, request, into any) error {
 	return decodeReply(op, data, into)
 }
 
-// request sends one request; perTry bounds the wait for its answer (0: ctx alone).
-func (c *Client) request(ctx context.Context, op string, request any, call call, perTry time.Duration) (json.RawMessage, error) {
+// request sends one request.
+func (c *Client) request(ctx context.Context, op string, request any, call call) (json.RawMessage, error) {
 	body := []byte("{}")
 	if request != nil {
 		var err error
@@ -204,16 +212,65 @@ func (c *Client) request(ctx context.Context, op string, request any, call call,
 	if call.commandID != "" {
 		msg.Header.Set(nats.MsgIdHdr, call.commandID)
 	}
-	if perTry > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, perTry)
-		defer cancel()
-	}
-	reply, err := c.nc.RequestMsgWithContext(ctx, msg)
+	reply, err := c.insist(ctx, msg, firstTry(op, call))
 	if err != nil {
 		return nil, c.unanswered(err)
 	}
 	return replyOf(reply)
+}
+
+// firstTry is how long the first copy of a request is waited for; 0: there must
+// be no second one.
+func firstTry(op string, call call) time.Duration {
+	switch {
+	case op == OpRunPass:
+		return passTryTimeout
+	case call.commandID == "" && slices.Contains(commands.Ops, op):
+		return 0
+	}
+	return tryTimeout
+}
+
+// answered is what came of one copy of a request.
+type answered struct {
+	reply *nats.Msg
+	err   error
+}
+
+// insist sends copies of a request, which may be carried out twice, until one is
+// answered or ctx ends. The first answer counts, whichever copy it is to: it is as
+// new as the call. That nobody is there counts only where no copy is still open.
+func (c *Client) insist(ctx context.Context, msg *nats.Msg, first time.Duration) (*nats.Msg, error) {
+	if first == 0 {
+		return c.nc.RequestMsgWithContext(ctx, msg)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answered)
+	open := 0
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for wait := first; ; {
+		select {
+		case <-next.C:
+			open++
+			go func() {
+				reply, err := c.nc.RequestMsgWithContext(ctx, msg)
+				select {
+				case answers <- answered{reply, err}:
+				case <-ctx.Done():
+				}
+			}()
+			next.Reset(wait)
+			wait = 2 * first
+		case a := <-answers:
+			if open--; a.err == nil || open == 0 {
+				return a.reply, a.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // unansweredError is a request without an answer: to the caller the service's

@@ -171,6 +171,7 @@ func TestClient_NobodyThere(t *testing.T) {
 }
 
 func TestLeader_RunPass(t *testing.T) {
+	t.Parallel()
 	c := startCell(t, nil)
 	c2 := connect(t, c.nc.ConnectedUrl())
 	lead := func(run func(context.Context, string) (natsapi.PassResult, error)) func() {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +22,12 @@ const (
 	passTimeout = 60 * time.Second
 	// leaderPoll is how often run_pass looks for a leader.
 	leaderPoll = 100 * time.Millisecond
+	// leaderPulse is how often a leader says that a pass is under way.
+	leaderPulse = 500 * time.Millisecond
+	// leaderSilence is when a leader that has taken a pass counts as lost.
+	leaderSilence = 4 * leaderPulse
+	// headerPulse marks a message that says no more than that.
+	headerPulse = "Epum-Pulse"
 
 	opOrphan = "orphan"
 )
@@ -47,16 +54,17 @@ func (a *API) runPass(ctx context.Context, r *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for start := time.Now(); ; {
-		reply, err := a.askLeader(ctx, body)
+	for leaderless := time.Duration(0); ; leaderless += leaderPoll { // without the time in which a leader was at it
+		reply, heard, err := a.askLeader(ctx, body)
+		leaderless += time.Since(heard)
 		switch {
 		case err == nil:
 			return reply, nil
-		case errors.Is(err, commands.ErrUnavailable) && time.Since(start) < leaderWait:
+		case errors.Is(err, commands.ErrUnavailable) && leaderless < leaderWait:
 			// The lead changes hands. A pass that had begun may well run again.
 		case !errors.Is(err, nats.ErrNoResponders):
 			return nil, err
-		case time.Since(start) >= leaderWait:
+		case leaderless >= leaderWait:
 			return nil, commands.ErrUnavailable.With("there is no leader to run the pass; try again")
 		}
 		select {
@@ -67,14 +75,39 @@ func (a *API) runPass(ctx context.Context, r *request) ([]byte, error) {
 	}
 }
 
-func (a *API) askLeader(ctx context.Context, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, passTimeout)
-	defer cancel()
-	msg, err := a.nc.RequestWithContext(ctx, a.conf.Prefix.LeaderCall(OpRunPass), body)
+// askLeader asks whoever leads now, and waits for as long as the leader says that
+// it is at it; heard is when it last did, or else when it was asked.
+func (a *API) askLeader(ctx context.Context, body []byte) (reply []byte, heard time.Time, err error) {
+	heard = time.Now()
+	inbox := a.nc.NewInbox()
+	sub, err := a.nc.SubscribeSync(inbox)
 	if err != nil {
-		return nil, err
+		return nil, heard, err
 	}
-	return replyOf(msg)
+	defer func() { _ = sub.Unsubscribe() }() // fails where the connection is closed, and the subscription with it
+	if err := a.nc.PublishRequest(a.conf.Prefix.LeaderCall(OpRunPass), inbox, body); err != nil {
+		return nil, heard, err
+	}
+	for {
+		wait, cancel := context.WithTimeout(ctx, leaderSilence)
+		msg, err := sub.NextMsgWithContext(wait)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil, heard, ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded):
+			return nil, heard, commands.ErrUnavailable.With("the leader went silent; try again")
+		case err != nil:
+			return nil, heard, err
+		case len(msg.Data) == 0 && msg.Header.Get("Status") == "503":
+			return nil, heard, nats.ErrNoResponders
+		case msg.Header.Get(headerPulse) != "":
+			heard = time.Now()
+			continue
+		}
+		reply, err = replyOf(msg)
+		return reply, heard, err
+	}
 }
 
 // replyOf gives a reply's body, or the *commands.Error that it carries.
@@ -156,7 +189,9 @@ func servePass(ctx context.Context, nc *nats.Conn, msg *nats.Msg, run func(conte
 	if err := json.Unmarshal(msg.Data, &request); err != nil {
 		return commands.ErrBadRequest.With("the request is not valid JSON")
 	}
+	stopPulse := pulse(nc, msg.Reply)
 	result, err := run(ctx, request.Pass)
+	stopPulse()
 	if errors.Is(err, context.Canceled) {
 		return events.ErrDeposed // the term has ended
 	}
@@ -168,6 +203,27 @@ func servePass(ctx context.Context, nc *nats.Conn, msg *nats.Msg, run func(conte
 		return err
 	}
 	return nc.Publish(msg.Reply, body)
+}
+
+// pulse says at once, and until stop, that a pass is under way.
+func pulse(nc *nats.Conn, to string) (stop func()) {
+	ended := make(chan struct{})
+	var beating sync.WaitGroup
+	beating.Go(func() {
+		tick := time.NewTicker(leaderPulse)
+		defer tick.Stop()
+		for {
+			if err := nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header{headerPulse: {"1"}}}); err != nil {
+				return // the connection is closed
+			}
+			select {
+			case <-tick.C:
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() { close(ended); beating.Wait() }
 }
 
 // ReportOrphan gives the hook that tells the leader of orphans, for
