@@ -35,6 +35,13 @@ func (l logged) epoch() uint64 {
 
 func (l logged) decode() events.Event { return events.Decode(l.typ(), l.body) }
 
+func (l logged) envelope() events.Envelope {
+	return events.Envelope{
+		Key: l.key, Type: l.typ(), Seq: l.seq, Time: l.time.UTC(), ID: l.id(), Actor: l.header.Get(events.HeaderActor),
+		CausationID: l.header.Get(events.HeaderCausation), Epoch: l.epoch(),
+	}
+}
+
 // log gives all events, straight from the stream.
 func (e *epum) log() []logged {
 	e.t.Helper()
@@ -100,10 +107,7 @@ func (e *epum) fold() *events.State {
 	e.t.Helper()
 	s := events.NewState()
 	for _, l := range e.log() {
-		events.Apply(s, events.Envelope{
-			Key: l.key, Type: l.typ(), Seq: l.seq, Time: l.time.UTC(), ID: l.id(), Actor: l.header.Get(events.HeaderActor),
-			CausationID: l.header.Get(events.HeaderCausation), Epoch: l.epoch(),
-		}, l.decode())
+		events.Apply(s, l.envelope(), l.decode())
 	}
 	return s
 }
