@@ -120,7 +120,7 @@ func startCluster(t *testing.T) []*server.Server {
 }
 
 // freePorts gives n different ports that were free a moment ago.
-func freePorts(t *testing.T, n int) []int {
+func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	ports := make([]int, n)
 	for n := range ports {
