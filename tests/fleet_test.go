@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -80,8 +81,14 @@ func (p *program) end(sig syscall.Signal) {
 	if cmd == nil {
 		return
 	}
+	began := time.Now()
 	_ = cmd.Process.Signal(sig)
 	_ = cmd.Process.Signal(syscall.SIGCONT)
+	defer func() {
+		if took := time.Since(began); took > 3*time.Second {
+			p.t.Logf("%s took %s to end after %s", p.name, took.Round(time.Millisecond), sig)
+		}
+	}()
 	select {
 	case <-done:
 	case <-time.After(patience):
@@ -99,6 +106,11 @@ func (p *program) tail() string {
 		return err.Error()
 	}
 	return string(data[max(0, len(data)-most):])
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 // fleet is a real NATS server, and real processes of the service, each with a
@@ -120,6 +132,7 @@ type node struct {
 	env   []string
 	lives int         // how often it was started
 	down  atomic.Bool // it is meant to be
+	ended atomic.Bool // on purpose, and not started again yet
 }
 
 // newFleet starts a NATS server.
@@ -211,9 +224,6 @@ func (f *fleet) serve(n *node) {
 	}
 }
 
-// process is the name under which the service runs on the node now.
-func (n *node) process() string { return fmt.Sprintf("%s-%d", n.name, n.lives) }
-
 // waitReady waits until the service is ready; false: it has ended, or it is not
 // in time.
 func (n *node) waitReady(patience time.Duration) bool {
@@ -234,8 +244,8 @@ func (n *node) waitReady(patience time.Duration) bool {
 	return false
 }
 
-// ended reports whether the process has ended.
-func (p *program) ended() bool {
+// isOver reports whether the process has ended.
+func (p *program) isOver() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
@@ -256,11 +266,12 @@ func (f *fleet) mind(stop <-chan struct{}) {
 		case <-time.After(50 * time.Millisecond):
 		}
 		for _, n := range f.nodes {
-			if n.down.Load() || !n.ended() {
+			if n.down.Load() || !n.isOver() {
 				continue
 			}
-			if n.waitReady(0) {
+			if !n.ended.Swap(false) && n.waitReady(0) {
 				f.exits.Add(1)
+				f.t.Logf("%s has ended by itself: %s", n.name, lastLine(n.tail()))
 			}
 			f.serve(n)
 		}

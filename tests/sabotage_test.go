@@ -24,7 +24,7 @@ func sabotage(t *testing.T, what string, scenario func(*crew), want string) {
 		c := &crew{fleet: newFleet(t), path: path, env: env}
 		c.epum = c.connect()
 		scenario(c)
-		return checkLog(c.epum.log(), expectations{attempts: c.attempts})
+		return checkLog(c.log(), expectations{attempts: c.attempts})
 	}
 	t.Run("ordinary", func(t *testing.T) {
 		if findings := run(t, binary, "EPUM_SABOTAGE="+what); len(findings) > 0 {
@@ -71,7 +71,7 @@ func (c *crew) note(id, token string, cmd commands.Command) *attempt {
 func (c *crew) must(id, token string, cmd commands.Command) {
 	c.epum.t.Helper()
 	a := c.note(id, token, cmd)
-	if a.send(c.epum.nc, patience); a.outcome != acknowledged {
+	if a.send(c.nc, patience); a.outcome != acknowledged {
 		c.epum.t.Fatalf("%s: %s", a, a.why)
 	}
 }
@@ -113,12 +113,12 @@ func TestSabotage_NoGuard(t *testing.T) {
 		held := first.wire.hold("HPUB epum.event.domain.al.web ")
 		a := c.note("", "tok-al-2", commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: tokened(1, "tok-al-2")})
 		done := make(chan struct{})
-		go func() { defer close(done); a.send(c.epum.nc, patience) }()
+		go func() { defer close(done); a.send(c.nc, patience) }()
 		await(c.epum.t, "the first one is on its way", held.sprung)
 		c.join()
 		b := c.note("again", "tok-al-3", commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: tokened(1, "tok-al-3")})
 		eventually(c.epum.t, "the second process takes the command", func() bool {
-			b.send(c.epum.nc, 200*time.Millisecond)
+			b.send(c.nc, 200*time.Millisecond)
 			return b.outcome != unknown
 		})
 		held.release()

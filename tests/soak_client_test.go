@@ -29,9 +29,9 @@ type client struct {
 // How long a client waits for one answer, and how often it repeats a command
 // with an id: the log remembers ids for two minutes.
 const (
-	hasty   = 1500 * time.Millisecond // sooner than a process gives up
-	calmly  = 7 * time.Second
-	repeats = 6
+	hasty   = 800 * time.Millisecond // sooner than a process gives up
+	calmly  = 3 * time.Second
+	repeats = 10
 )
 
 func (c *client) run(ctx context.Context) {

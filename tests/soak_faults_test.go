@@ -2,7 +2,6 @@ package tests
 
 import (
 	"context"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -11,9 +10,7 @@ import (
 type saboteur struct {
 	fleet  *fleet
 	script *faultScript
-	node   *node // nil: the server
-
-	mu     sync.Mutex
+	node   *node          // nil: the server
 	counts map[string]int // faults by kind
 }
 
@@ -109,6 +106,7 @@ func (s *saboteur) reached(ctx context.Context, t *trap) bool {
 // down ends the service on the node for a while.
 func (s *saboteur) down(ctx context.Context, sig syscall.Signal, lasts time.Duration) {
 	s.node.down.Store(true)
+	s.node.ended.Store(true)
 	s.node.end(sig)
 	pauseFor(ctx, lasts)
 	s.node.down.Store(false) // whoever minds the fleet starts it again

@@ -3,7 +3,9 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/seed-524e47bf/epum/commands"
@@ -41,7 +43,7 @@ func (s *script) next() step {
 	s.steps++
 	st := step{pause: s.between(0, 100*time.Millisecond), twice: s.IntN(10) == 0}
 	token := fmt.Sprintf("tok-%s-%d", s.client, s.steps)
-	domain, definition := fmt.Sprint("d", s.IntN(4)), fmt.Sprint(s.caller, s.IntN(2))
+	domain, definition := s.domain(), fmt.Sprint(s.caller, s.IntN(2))
 	if s.IntN(2) == 0 {
 		st.id = fmt.Sprintf("%s-%d", s.client, s.steps)
 	}
@@ -61,7 +63,8 @@ func (s *script) next() step {
 		st.token = ""
 		st.cmd = commands.UnsubscribeDomain{DomainID: domain, SubscriberName: fmt.Sprint("s", s.IntN(3))}
 	case n < 61:
-		st.token, s.there[domain] = "", false
+		st.token = ""
+		delete(s.there, domain)
 		st.cmd = commands.RemoveDomain{DomainID: domain}
 	case n < 66:
 		st.cmd = commands.UpdateDefinition{DefinitionID: baseDefinition, Definition: tokened(s.IntN(3), token)}
@@ -75,6 +78,15 @@ func (s *script) next() step {
 	default: // list
 	}
 	return st
+}
+
+// domain is one of four, mostly one that should be there.
+func (s *script) domain() string {
+	name := fmt.Sprint("d", s.IntN(4))
+	if there := slices.Sorted(maps.Keys(s.there)); len(there) > 0 && s.IntN(2) == 0 {
+		return there[s.IntN(len(there))]
+	}
+	return name
 }
 
 // config wants up to four instances; in half of the configs their health is

@@ -86,10 +86,10 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	for n := range 3 {
 		node := s.node(path, nil, "--retry_interval", "500ms", "--decider_loop_interval", "1s", "--doctor_interval", "500ms",
 			"--reaper_interval", "1s", "--record_reaping_max_age", "5s")
-		s.saboteurs = append(s.saboteurs, s.saboteur(node, newFaultScript(seed, n, 3*time.Second)))
+		s.saboteurs = append(s.saboteurs, s.saboteur(node, newFaultScript(seed, n, 5*time.Second)))
 	}
 	s.saboteurs = append(s.saboteurs, s.saboteur(nil, newFaultScript(seed, 3, 12*time.Second)))
-	for n, caller := range []string{"al", "al", "bo", "cy"} {
+	for n, caller := range []string{"al", "al", "bo", "bo", "cy", "cy"} {
 		s.clients = append(s.clients, &client{
 			script: newScript(seed, caller, fmt.Sprint(caller, n), n), nc: s.connect().nc, added: map[string]uint64{},
 		})
@@ -111,16 +111,13 @@ const soakPatience = 100 * time.Second
 
 // quiet waits until what the log wants is what there is.
 func (s *soak) quiet() {
-	t, wrong := s.epum.t, ""
-	for deadline := time.Now().Add(soakPatience); ; time.Sleep(200 * time.Millisecond) {
-		if wrong = s.unwell(); wrong == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("not well after %s: %s", soakPatience, wrong)
-			s.findings = append(s.findings, findOutcome+": "+wrong)
-			return
-		}
+	deadline := time.Now().Add(soakPatience)
+	wrong := s.unwell()
+	for ; wrong != "" && time.Now().Before(deadline); wrong = s.unwell() {
+		time.Sleep(200 * time.Millisecond)
+	}
+	if wrong != "" {
+		s.findings = append(s.findings, fmt.Sprintf("%s: after %s: %s", findOutcome, soakPatience, wrong))
 	}
 }
 
@@ -176,7 +173,7 @@ func (s *soak) judge() {
 	if diff := s.bucketDiff(); diff != "" {
 		s.findings = append(s.findings, findFold+": the bucket is another (-fold +bucket):\n"+diff)
 	}
-	log := s.epum.log()
+	log := s.log()
 	s.cloud.mu.Lock()
 	defer s.cloud.mu.Unlock()
 	s.findings = append(s.findings, checkLog(log, expect)...)
@@ -194,10 +191,13 @@ func (s *soak) judge() {
 
 // count prints one line of what there was.
 func (s *soak) count() {
-	outcomes, reads, failed := map[outcome]int{}, 0, 0
+	outcomes, reasons, reads, failed := map[outcome]int{}, map[string]int{}, 0, 0
 	for _, c := range s.clients {
 		for _, a := range c.attempts {
 			outcomes[a.outcome]++
+			if why, _, _ := strings.Cut(a.why, ":"); why != "" {
+				reasons[why]++
+			}
 		}
 		reads += len(c.readings)
 		failed += c.failed
@@ -219,10 +219,10 @@ func (s *soak) count() {
 	for _, o := range odd {
 		s.findings = append(s.findings, findDoubled+": "+o)
 	}
-	log := s.epum.log()
-	s.epum.t.Logf("soak %s: commands: %d acknowledged, %d refused, %d unknown; reads: %d answered, %d failed; reports %d; heartbeats %d; "+
+	log := s.log()
+	s.epum.t.Logf("soak %s: commands: %d acknowledged, %d refused, %d unknown %v; reads: %d answered, %d failed; reports %d; heartbeats %d; "+
 		"faults %d (%s); exits %d; elections %d; events %d; findings %d: lost %d, doubled %d",
-		*soakFor, outcomes[acknowledged], outcomes[refused], outcomes[unknown], reads, failed, s.cloud.reports.Load(), s.cloud.beats.Load(),
+		*soakFor, outcomes[acknowledged], outcomes[refused], outcomes[unknown], reasons, reads, failed, s.cloud.reports.Load(), s.cloud.beats.Load(),
 		total, strings.Join(list, ", "), s.exits.Load(), countTypes(log, events.TypeLeaderElected), len(log), len(s.findings),
 		countFindings(s.findings, findLost), countFindings(s.findings, findDoubled))
 }
