@@ -80,13 +80,14 @@ func (s *script) next() step {
 	return st
 }
 
-// domain is one of four, mostly one that should be there.
+// domain is one of this client's own, or of those that it shares with others of
+// its caller; mostly one that should be there.
 func (s *script) domain() string {
-	name := fmt.Sprint("d", s.IntN(4))
-	if there := slices.Sorted(maps.Keys(s.there)); len(there) > 0 && s.IntN(2) == 0 {
-		return there[s.IntN(len(there))]
+	names := []string{"shared0", "shared1", s.client + "0", s.client + "1", s.client + "2"}
+	if there := slices.Sorted(maps.Keys(s.there)); len(there) > 0 && s.IntN(3) > 0 {
+		names = there
 	}
-	return name
+	return names[s.IntN(len(names))]
 }
 
 // config wants up to four instances; in half of the configs their health is
