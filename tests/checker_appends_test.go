@@ -25,6 +25,12 @@ func (l logged) guard() (g events.Guard, ok bool) {
 	return g, err == nil
 }
 
+// leadersOwn are the types of events that only a leader appends.
+var leadersOwn = []string{
+	events.TypeDomainRemoved, events.TypeLaunchRequested, events.TypeTerminateRequested, events.TypeHealthChanged, events.TypeReaped,
+	events.TypeDecisionMade, events.TypePassCommitted,
+}
+
 // splitAppends splits a log into what was appended together.
 func splitAppends(log []logged) [][]logged {
 	var all [][]logged
@@ -50,6 +56,9 @@ func (c *checker) checkAppend(batch []logged) {
 	}
 	decisions := map[string]*decision{}
 	for _, l := range batch {
+		if !leads && slices.Contains(leadersOwn, l.typ()) {
+			c.find(findFence, "%s: only a leader may", l)
+		}
 		if made, ok := l.decode().(events.DecisionMade); ok {
 			decisions[l.id()] = &decision{logged: l, made: made}
 		}
@@ -101,8 +110,9 @@ type decision struct {
 
 // guardRule is the guard that an event has to have.
 type guardRule struct {
-	key  events.Key // "": none is needed
-	zero bool       // it has to expect that there is nothing
+	key  events.Key
+	zero bool // it has to expect that there is nothing
+	none bool // there must be none
 }
 
 // wantGuard says by what an event has to be guarded (design §6). decisions are
@@ -120,7 +130,7 @@ func (c *checker) wantGuard(l logged, decisions map[string]*decision) guardRule 
 		if d == nil || d.key != domain.DecisionKey() ||
 			!slices.Contains(d.made.Launches, instance) && !slices.Contains(d.made.Terminations, instance) {
 			c.find(findFence, "%s: no decision of its batch names it", l)
-			return guardRule{}
+			return guardRule{key: l.key}
 		}
 		d.actions++
 		switch {
@@ -129,24 +139,26 @@ func (c *checker) wantGuard(l logged, decisions map[string]*decision) guardRule 
 		case l.typ() == events.TypeLaunchRequested:
 			return guardRule{key: l.key, zero: true}
 		}
-		return guardRule{}
+		return guardRule{none: true} // it commutes with reports
 	}
 	return guardRule{key: l.key}
 }
 
-// checkGuard checks that an event has the guard that it should have, and that
-// any guard names the real predecessor: the last event of that aggregate before
-// the append.
+// checkGuard checks that an event has the guard that it should have, and that it
+// names the real predecessor: the last event of that aggregate before the append.
 func (c *checker) checkGuard(l logged, want guardRule) {
 	g, ok := l.guard()
 	switch {
-	case !ok && want.key != "":
+	case want.none && ok:
+		c.find(findGuard, "%s: it has one", l)
+	case want.none:
+	case !ok:
 		c.find(findGuard, "%s: there is none", l)
-	case ok && want.key != "" && g.Key != want.key:
+	case g.Key != want.key:
 		c.find(findGuard, "%s: it is on %s, not on %s", l, g.Key, want.key)
-	case ok && want.zero && g.Seq != 0:
+	case want.zero && g.Seq != 0:
 		c.find(findGuard, "%s: it expects %d, not nothing", l, g.Seq)
-	case ok && g.Seq != c.last[g.Key]:
+	case g.Seq != c.last[g.Key]:
 		c.find(findGuard, "%s: it expects %d on %s, which was at %d", l, g.Seq, g.Key, c.last[g.Key])
 	}
 }

@@ -41,6 +41,13 @@ func TestChecker_NotBlind(t *testing.T) {
 			t.Errorf("%s: no finding %q in %q", what, mutation.want, findings)
 		}
 	}
+	checkLies(t, log, expect, a)
+	checkReadLies(t, e, log, expect)
+}
+
+// checkLies has the caller be told something else than what happened.
+func checkLies(t *testing.T, log []logged, expect expectations, a *attempt) {
+	t.Helper()
 	for what, lie := range map[string]attempt{
 		findLost:  {outcome: acknowledged, seq: a.seq - 1},
 		findAlien: {outcome: refused},
@@ -50,6 +57,27 @@ func TestChecker_NotBlind(t *testing.T) {
 		lied.attempts = append(pastAttempts(log, a), &lie)
 		if findings := checkLog(log, lied); countFindings(findings, what) == 0 {
 			t.Errorf("no finding %q in %q", what, findings)
+		}
+	}
+}
+
+// checkReadLies has the caller be shown something else than what there was.
+func checkReadLies(t *testing.T, e *epum, log []logged, expect expectations) {
+	t.Helper()
+	doc := e.describe("al", "web")
+	right := reading{caller: "al", domain: "web", acked: doc.AsOf.Seq, asOf: doc.AsOf.Seq, doc: doc}
+	late, other, missing := right, right, right
+	late.acked++
+	otherDoc := *doc
+	otherDoc.Instances = otherDoc.Instances[1:]
+	other.doc = &otherDoc
+	missing.asOf, missing.doc, missing.added = 0, nil, map[string]uint64{"web": doc.Seq}
+	unlisted := missing
+	unlisted.domain, unlisted.names = "", []string{"db"}
+	for what, r := range map[string]reading{"": right, "too old": late, "without an instance": other, "no domain": missing, "not listed": unlisted} {
+		expect.readings = []reading{r}
+		if findings := checkLog(log, expect); countFindings(findings, findRead) > 0 != (what != "") {
+			t.Errorf("an answer that is %q: findings %q", what, findings)
 		}
 	}
 }
@@ -121,6 +149,15 @@ func mutations() map[string]mutation {
 			return log
 		}},
 		"a caller's event by nobody": {findAlien, header(events.TypeDomainSubscribed, events.HeaderCausation, "al/nobody")},
+		"a decision of no leader":    {findFence, header(events.TypeDecisionMade, events.HeaderCEEpoch, "")},
+		"a further termination with a guard": {findGuard, func(log []logged) []logged {
+			for n := range log { // the second of two in a row
+				if n > 0 && log[n].typ() == events.TypeTerminateRequested && log[n-1].typ() == events.TypeTerminateRequested {
+					log[n].header[headerGuard] = []string{"1"}
+				}
+			}
+			return log
+		}},
 		"an election in a term": {findFence, func(log []logged) []logged {
 			elected := log[lastOf(log, events.TypeLeaderElected)]
 			return slices.Insert(log, lastOf(log, events.TypePassCommitted), elected)

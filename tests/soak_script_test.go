@@ -49,8 +49,8 @@ func (s *script) next() step {
 	}
 	st.token = token
 	switch n := s.IntN(100); {
-	case n < 40 && !s.there[domain]:
-		if s.IntN(4) > 0 {
+	case n < 40 && (!s.there[domain] || s.IntN(6) == 0): // it may have failed
+		if s.IntN(10) > 0 {
 			definition = baseDefinition
 		}
 		s.there[domain] = true

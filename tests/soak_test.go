@@ -246,3 +246,18 @@ func countTypes(log []logged, typ string) (n int) {
 	}
 	return n
 }
+
+// TestSoak_Seed has the seed fix what is done and what breaks.
+func TestSoak_Seed(t *testing.T) {
+	t.Parallel()
+	plan := func(seed uint64) (plan string) {
+		commands, faults := newScript(seed, "al", "al0", 0), newFaultScript(seed, 0, time.Second)
+		for range 200 {
+			plan += fmt.Sprintf("%+v %+v\n", commands.next(), faults.next(false))
+		}
+		return plan
+	}
+	if plan(1) != plan(1) || plan(1) == plan(2) {
+		t.Error("the plan does not follow the seed")
+	}
+}
