@@ -44,8 +44,9 @@ var leaderFaults = map[string]func(f *failover, n *node) (heal func()){
 		return n.wire.mend
 	},
 	serverKilled: func(f *failover, _ *node) func() {
-		f.nats.end(syscall.SIGKILL)
-		f.startNATS()
+		f.servers[0].end(syscall.SIGKILL)
+		f.startServer(f.servers[0])
+		f.waitServer(f.servers[0])
 		return func() {}
 	},
 }
@@ -89,7 +90,7 @@ func TestFailover(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			f := &failover{crew: &crew{fleet: newFleet(t), path: path}, fault: kind}
+			f := &failover{crew: &crew{fleet: newFleet(t, 1), path: path}, fault: kind}
 			f.epum = f.connect()
 			f.cloud = newCloud(t, f.connect(), 1)
 			f.cloud.settle()

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // program is a process that is started again and again, and its log.
@@ -113,15 +111,15 @@ func lastLine(text string) string {
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
-// fleet is a real NATS server, and real processes of the service, each with a
+// fleet is a real NATS server or several, and real processes of the service, each with a
 // wire of its own to the server.
 type fleet struct {
-	t     testing.TB
-	dir   string // of all logs; it stays where the test fails
-	port  int
-	nats  *program
-	nodes []*node
-	exits atomic.Int64 // of ready nodes, by themselves
+	t   testing.TB
+	dir string // of all logs; it stays where the test fails
+
+	servers []*natsServer
+	nodes   []*node
+	exits   atomic.Int64 // of ready nodes, by themselves
 }
 
 // node is one machine on which `epum serve` runs.
@@ -135,26 +133,16 @@ type node struct {
 	ended atomic.Bool // on purpose, and not started again yet
 }
 
-// newFleet starts a NATS server.
-func newFleet(t testing.TB) *fleet {
+// newFleet starts a NATS server, or a cluster of several.
+func newFleet(t testing.TB, servers int) *fleet {
 	t.Helper()
-	path, err := natsBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "epum-fleet-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, dir: dir, port: freePorts(t, 1)[0]}
+	f := &fleet{t: t, dir: dir}
 	t.Cleanup(f.leave)
-	f.nats = f.program("nats-server", path)
-	t.Cleanup(func() { f.nats.end(syscall.SIGKILL) })
-	conf := fmt.Sprintf("listen: \"127.0.0.1:%d\"\njetstream {store_dir: %q, sync_interval: always}\n", f.port, filepath.Join(dir, "store"))
-	if err := os.WriteFile(filepath.Join(dir, "nats.conf"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f.startNATS()
+	f.addServers(servers)
 	return f
 }
 
@@ -167,30 +155,13 @@ func (f *fleet) leave() {
 	for _, n := range f.nodes {
 		f.t.Logf("the end of %s:\n%s", n.log, n.tail())
 	}
-	f.t.Logf("the end of %s:\n%s", f.nats.log, f.nats.tail())
+	for _, s := range f.servers {
+		f.t.Logf("the end of %s:\n%s", s.log, s.tail())
+	}
 }
 
 func (f *fleet) program(name, path string) *program {
 	return &program{t: f.t, name: name, path: path, log: filepath.Join(f.dir, name+".log")}
-}
-
-func (f *fleet) url() string { return "nats://127.0.0.1:" + strconv.Itoa(f.port) }
-
-// startNATS starts the server, again, and waits until it answers.
-func (f *fleet) startNATS() {
-	f.t.Helper()
-	if err := f.nats.start(nil, "-c", filepath.Join(f.dir, "nats.conf")); err != nil {
-		f.t.Fatal(err)
-	}
-	eventually(f.t, "the NATS server answers", func() bool {
-		nc, err := nats.Connect(f.url())
-		if err != nil {
-			return false
-		}
-		defer nc.Close()
-		_, err = nc.Request("$JS.API.INFO", nil, time.Second)
-		return err == nil
-	})
 }
 
 // connect gives the service as it is reached without a wire.
@@ -202,7 +173,8 @@ func (f *fleet) connect() *epum {
 // node adds a node and starts the service on it.
 func (f *fleet) node(path string, env []string, flags ...string) *node {
 	f.t.Helper()
-	n := &node{wire: newWire(f.t, "127.0.0.1:"+strconv.Itoa(f.port)), flags: flags, env: env}
+	server := f.servers[len(f.nodes)%len(f.servers)]
+	n := &node{wire: newWire(f.t, server.addr), flags: flags, env: env}
 	n.program = f.program("epum-"+strconv.Itoa(len(f.nodes)), path)
 	f.nodes = append(f.nodes, n)
 	f.t.Cleanup(func() { n.end(syscall.SIGKILL) })
@@ -218,6 +190,7 @@ func (f *fleet) serve(n *node) {
 	n.lives++
 	err := n.start(n.env, append([]string{
 		"serve", "--nats.url", n.wire.url(), "--lease_ttl", "1s", "--process", fmt.Sprintf("%s-%d", n.name, n.lives), "--log.format", "json",
+		"--nats.replicas", strconv.Itoa(len(f.servers)),
 	}, n.flags...)...)
 	if err != nil {
 		f.t.Errorf("start %s: %v", n.name, err)

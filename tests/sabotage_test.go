@@ -21,7 +21,7 @@ func sabotage(t *testing.T, what string, scenario func(*crew), want string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &crew{fleet: newFleet(t), path: path, env: env}
+		c := &crew{fleet: newFleet(t, 1), path: path, env: env}
 		c.epum = c.connect()
 		scenario(c)
 		return checkLog(c.log(), expectations{attempts: c.attempts})

@@ -31,15 +31,17 @@ func (s *saboteur) run(ctx context.Context) {
 }
 
 func (s *saboteur) breakServer(ctx context.Context, f fault) {
+	server := s.fleet.servers[s.script.IntN(len(s.fleet.servers))]
 	if f.kind == "server kill" {
-		s.fleet.nats.end(syscall.SIGKILL)
+		server.end(syscall.SIGKILL)
 		pauseFor(ctx, f.lasts)
-		s.fleet.startNATS()
+		s.fleet.startServer(server)
+		s.fleet.waitServer(server)
 		return
 	}
-	s.fleet.nats.signal(syscall.SIGSTOP)
+	server.signal(syscall.SIGSTOP)
 	pauseFor(ctx, f.lasts)
-	s.fleet.nats.signal(syscall.SIGCONT)
+	server.signal(syscall.SIGCONT)
 }
 
 func (s *saboteur) breakNode(ctx context.Context, f fault) {

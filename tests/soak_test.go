@@ -19,6 +19,7 @@ import (
 
 var (
 	soakFor  = flag.Duration("soak", 3*time.Second, "how long TestSoak breaks things; give -timeout more")
+	soakNATS = flag.Int("servers", 1, "how many NATS servers TestSoak has: 1, or 3 with as many copies of everything")
 	soakSeed = flag.Uint64("seed", 0, "seed of what TestSoak does and breaks; 0: a new one")
 )
 
@@ -36,7 +37,7 @@ type soak struct {
 // makes all whole again, waits until it is quiet, and then judges by the raw log,
 // the bucket and the cloud:
 //
-//	go test ./tests -run Soak -v -soak 10m -timeout 30m [-seed n]
+//	go test ./tests -run Soak -v -soak 10m -timeout 30m [-servers 3] [-seed n]
 //
 // The seed fixes who does what and what breaks, in which order; not the timing.
 func TestSoak(t *testing.T) {
@@ -65,6 +66,10 @@ func TestSoak(t *testing.T) {
 
 	began := time.Now()
 	s.cloud.settle()
+	if *soakNATS > 1 {
+		s.copied(events.StreamEvents)
+		s.copied(events.BucketState)
+	}
 	s.quiet()
 	t.Logf("all is well %s after the last fault", time.Since(began).Round(time.Millisecond))
 	s.judge()
@@ -80,7 +85,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &soak{fleet: newFleet(t)}
+	s := &soak{fleet: newFleet(t, *soakNATS)}
 	s.epum = s.connect()
 	s.cloud = newCloud(t, s.connect(), seed)
 	for n := range 3 {
@@ -257,7 +262,7 @@ func TestSoak_Seed(t *testing.T) {
 		}
 		return plan
 	}
-	if plan(1) != plan(1) || plan(1) == plan(2) {
+	if first, again := plan(1), plan(1); first != again || first == plan(2) {
 		t.Error("the plan does not follow the seed")
 	}
 }
