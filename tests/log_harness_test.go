@@ -52,10 +52,16 @@ func (e *epum) log() []logged {
 	if info.State.LastSeq == 0 {
 		return nil
 	}
-	consumer, err := e.eventStream().OrderedConsumer(e.ctx(), natsjs.OrderedConsumerConfig{})
+	stream := e.eventStream()
+	consumer, err := stream.OrderedConsumer(e.ctx(), natsjs.OrderedConsumerConfig{InactiveThreshold: time.Minute})
 	if err != nil {
 		e.t.Fatal(err)
 	}
+	defer func() { // a stream has a limit of them
+		if info := consumer.CachedInfo(); info != nil {
+			_ = stream.DeleteConsumer(e.ctx(), info.Name)
+		}
+	}()
 	messages, err := consumer.Messages()
 	if err != nil {
 		e.t.Fatal(err)
