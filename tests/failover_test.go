@@ -43,10 +43,10 @@ var leaderFaults = map[string]func(f *failover, n *node) (heal func()){
 		n.wire.eat(toClient)
 		return n.wire.mend
 	},
-	serverKilled: func(f *failover, _ *node) func() {
-		f.servers[0].end(syscall.SIGKILL)
-		f.startServer(f.servers[0])
-		f.waitServer(f.servers[0])
+	serverKilled: func(f *failover, n *node) func() {
+		n.server.end(syscall.SIGKILL)
+		f.startServer(n.server)
+		f.waitServer(n.server)
 		return func() {}
 	},
 }
@@ -89,19 +89,26 @@ func TestFailover(t *testing.T) {
 			t.Fatalf("there is no fault %q", kind)
 		}
 		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			f := &failover{crew: &crew{fleet: newFleet(t, 1), path: path}, fault: kind}
+			if *natsServers == 1 { // more would be too much at once
+				t.Parallel()
+			}
+			f := &failover{crew: &crew{fleet: newFleet(t, *natsServers), path: path}, fault: kind}
 			f.epum = f.connect()
 			f.cloud = newCloud(t, f.connect(), 1)
 			f.cloud.settle()
-			f.join("--retry_interval", "500ms")
+			lease := "1s"
+			if *natsServers > 1 { // a lost stream leader costs seconds
+				lease = "3s"
+			}
+			f.join("--retry_interval", "500ms", "--lease_ttl", lease)
+			f.join("--retry_interval", "500ms", "--lease_ttl", lease)
 			f.define()
-			f.join("--retry_interval", "500ms")
 			for n, stage := range stages {
 				for _, moment := range moments {
 					f.live(fmt.Sprint("web", n, moment[:2]), stage.name, moment)
 				}
 			}
+			f.settled(f.epum)
 			f.projected()
 			f.bucketIsFold()
 			findings := checkLog(f.log(), expectations{attempts: f.attempts, reports: f.cloud.tokens})
@@ -180,27 +187,28 @@ func (f *failover) live(domain, stage, moment string) {
 func (f *failover) disturbed(domain, moment string, begin, decided func()) {
 	t := f.epum.t
 	t.Helper()
-	leads := f.fold().Leader()
-	n := slices.IndexFunc(f.nodes, func(n *node) bool { return strings.HasPrefix(leads.Process, n.name+"-") })
-	leader := f.nodes[n]
+	var leader *node
 	var held *trap
 	switch moment {
 	case "during":
-		held = leader.wire.hold("HPUB epum.event.instance.al."+domain+".", "Nats-Batch-Commit")
 		done := make(chan struct{})
-		go func() { defer close(done); begin() }()
-		await(t, "the leader's append is on its way", held.sprung)
+		leader, held = f.hold(domain, func() { defer close(done); begin() })
 		defer await(t, "the command is answered", done)
 	case "after":
 		begin()
 		decided()
+	}
+	leads := f.fold().Leader()
+	if leader == nil {
+		n := slices.IndexFunc(f.nodes, func(n *node) bool { return strings.HasPrefix(leads.Process, n.name+"-") })
+		leader = f.nodes[n]
 	}
 	heal := leaderFaults[f.fault](f, leader)
 	if moment == "before" {
 		begin()
 	}
 	if f.fault != serverKilled {
-		eventually(t, "another one leads", func() bool { return f.fold().Leader().Epoch > leads.Epoch })
+		within(t, redelivered, "another one leads", func() bool { return f.fold().Leader().Epoch > leads.Epoch })
 		decided()
 	}
 	if held != nil {
@@ -209,6 +217,31 @@ func (f *failover) disturbed(domain, moment string, begin, decided func()) {
 	heal()
 	leader.wire.mend()
 	eventually(t, leader.name+" is back", func() bool { return leader.waitReady(time.Second) })
+}
+
+// hold begins a stage and holds the append of the leader that comes of it.
+func (f *failover) hold(domain string, begin func()) (leader *node, held *trap) {
+	traps := make([]*trap, len(f.nodes))
+	for n, node := range f.nodes { // whoever leads by then
+		traps[n] = node.wire.hold("HPUB epum.event.instance.al."+domain+".", "Nats-Batch-Commit")
+	}
+	go begin()
+	within(f.epum.t, redelivered, "the leader's append is on its way", func() bool {
+		for n, trap := range traps {
+			select {
+			case <-trap.sprung:
+				leader, held = f.nodes[n], trap
+			default:
+			}
+		}
+		return leader != nil
+	})
+	for _, node := range f.nodes {
+		if node != leader {
+			node.wire.mend()
+		}
+	}
+	return leader, held
 }
 
 // actions counts the launches and terminations of a domain that the log has.

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 // program is a process that is started again and again, and its log.
@@ -125,12 +127,13 @@ type fleet struct {
 // node is one machine on which `epum serve` runs.
 type node struct {
 	*program
-	wire  *wire
-	flags []string
-	env   []string
-	lives int         // how often it was started
-	down  atomic.Bool // it is meant to be
-	ended atomic.Bool // on purpose, and not started again yet
+	server *natsServer
+	wire   *wire
+	flags  []string
+	env    []string
+	lives  int         // how often it was started
+	down   atomic.Bool // it is meant to be
+	ended  atomic.Bool // on purpose, and not started again yet
 }
 
 // newFleet starts a NATS server, or a cluster of several.
@@ -174,7 +177,7 @@ func (f *fleet) connect() *epum {
 func (f *fleet) node(path string, env []string, flags ...string) *node {
 	f.t.Helper()
 	server := f.servers[len(f.nodes)%len(f.servers)]
-	n := &node{wire: newWire(f.t, server.addr), flags: flags, env: env}
+	n := &node{server: server, wire: newWire(f.t, server.addr), flags: flags, env: env}
 	n.program = f.program("epum-"+strconv.Itoa(len(f.nodes)), path)
 	f.nodes = append(f.nodes, n)
 	f.t.Cleanup(func() { n.end(syscall.SIGKILL) })
@@ -226,6 +229,15 @@ func (p *program) isOver() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// settled waits until every server of a cluster has everything.
+func (f *fleet) settled(e *epum) {
+	f.t.Helper()
+	if len(f.servers) > 1 {
+		e.copied(events.StreamEvents)
+		e.copied(events.BucketState)
 	}
 }
 

@@ -42,47 +42,61 @@ func (l logged) envelope() events.Envelope {
 	}
 }
 
-// log gives all events, straight from the stream.
-func (e *epum) log() []logged {
+// log gives all events, straight from the stream. It tries again where a server
+// goes meanwhile.
+func (e *epum) log() (all []logged) {
 	e.t.Helper()
-	info, err := e.eventStream().Info(e.ctx())
-	if err != nil {
-		e.t.Fatal(err)
+	var err error
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if all, err = e.tryLog(); err == nil {
+			return all
+		}
+		if time.Now().After(deadline) {
+			e.t.Fatalf("read the log: %v", err)
+		}
 	}
-	if info.State.LastSeq == 0 {
-		return nil
-	}
-	stream := e.eventStream()
-	consumer, err := stream.OrderedConsumer(e.ctx(), natsjs.OrderedConsumerConfig{InactiveThreshold: time.Minute})
+}
+
+func (e *epum) tryLog() (all []logged, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
+	defer cancel()
+	stream, err := e.js.Stream(ctx, events.DefaultPrefix.Stream(events.StreamEvents))
 	if err != nil {
-		e.t.Fatal(err)
+		return nil, err
+	}
+	last := stream.CachedInfo().State.LastSeq
+	if last == 0 {
+		return nil, nil
+	}
+	consumer, err := stream.OrderedConsumer(ctx, natsjs.OrderedConsumerConfig{InactiveThreshold: time.Minute})
+	if err != nil {
+		return nil, err
 	}
 	defer func() { // a stream has a limit of them
 		if info := consumer.CachedInfo(); info != nil {
-			_ = stream.DeleteConsumer(e.ctx(), info.Name)
+			_ = stream.DeleteConsumer(ctx, info.Name)
 		}
 	}()
 	messages, err := consumer.Messages()
 	if err != nil {
-		e.t.Fatal(err)
+		return nil, err
 	}
 	defer messages.Stop()
-	var all []logged
 	for {
-		msg, err := messages.Next(natsjs.NextContext(e.ctx()))
+		msg, err := messages.Next(natsjs.NextContext(ctx))
 		if err != nil {
-			e.t.Fatal(err)
+			return nil, err
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			e.t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, logged{
 			key: events.DefaultPrefix.EventKey(msg.Subject()), seq: meta.Sequence.Stream, time: meta.Timestamp,
 			header: msg.Headers(), body: msg.Data(),
 		})
-		if meta.Sequence.Stream >= info.State.LastSeq {
-			return all
+		if meta.Sequence.Stream >= last {
+			return all, nil
 		}
 	}
 }

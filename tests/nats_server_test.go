@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 )
+
+var natsServers = flag.Int("servers", 1, "how many NATS servers TestSoak and TestFailover have: 1, or 3 with as many copies of everything")
 
 // natsServer is a real NATS server that is started again and again.
 type natsServer struct {

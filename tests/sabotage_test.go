@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -71,7 +73,11 @@ func (c *crew) note(id, token string, cmd commands.Command) *attempt {
 func (c *crew) must(id, token string, cmd commands.Command) {
 	c.epum.t.Helper()
 	a := c.note(id, token, cmd)
-	if a.send(c.nc, patience); a.outcome != acknowledged {
+	eventually(c.epum.t, a.String(), func() bool { // also where a cluster does not know of the service yet
+		a.send(c.nc, patience)
+		return a.outcome == acknowledged || a.why != nats.ErrNoResponders.Error()
+	})
+	if a.outcome != acknowledged {
 		c.epum.t.Fatalf("%s: %s", a, a.why)
 	}
 }

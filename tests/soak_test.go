@@ -19,7 +19,6 @@ import (
 
 var (
 	soakFor  = flag.Duration("soak", 3*time.Second, "how long TestSoak breaks things; give -timeout more")
-	soakNATS = flag.Int("servers", 1, "how many NATS servers TestSoak has: 1, or 3 with as many copies of everything")
 	soakSeed = flag.Uint64("seed", 0, "seed of what TestSoak does and breaks; 0: a new one")
 )
 
@@ -66,10 +65,7 @@ func TestSoak(t *testing.T) {
 
 	began := time.Now()
 	s.cloud.settle()
-	if *soakNATS > 1 {
-		s.copied(events.StreamEvents)
-		s.copied(events.BucketState)
-	}
+	s.settled(s.epum)
 	s.quiet()
 	t.Logf("all is well %s after the last fault", time.Since(began).Round(time.Millisecond))
 	s.judge()
@@ -85,7 +81,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &soak{fleet: newFleet(t, *soakNATS)}
+	s := &soak{fleet: newFleet(t, *natsServers)}
 	s.epum = s.connect()
 	s.cloud = newCloud(t, s.connect(), seed)
 	for n := range 3 {
