@@ -27,6 +27,7 @@ type soak struct {
 	*fleet
 	*epum
 	cloud     *cloud
+	follower  *follower
 	clients   []*client
 	saboteurs []*saboteur
 	findings  []string
@@ -83,6 +84,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	}
 	s := &soak{fleet: newFleet(t, *natsServers)}
 	s.epum = s.connect()
+	s.follower = s.follow()
 	s.cloud = newCloud(t, s.connect(), seed)
 	for n := range 3 {
 		node := s.node(path, nil, "--retry_interval", "500ms", "--decider_loop_interval", "1s", "--doctor_interval", "500ms",
@@ -130,7 +132,7 @@ func (s *soak) unwell() string {
 		}
 	}
 	var wrong []string
-	state, wanted := s.fold(), []string{}
+	state, wanted := s.follower.read(), []string{}
 	for d := range state.Domains() {
 		if d.Removed {
 			wrong = append(wrong, fmt.Sprintf("%v is not gone", d.ID))
