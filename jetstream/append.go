@@ -37,9 +37,14 @@ func (l *Log) Append(ctx context.Context, d events.Draft) (uint64, error) {
 	}
 	guarded := d.Guard != events.Guard{}
 	return write{
-		what:       "append " + msg.Subject,
-		send:       func(ctx context.Context) (pubAck, error) { return l.pub.send(ctx, msg, ackPatience) },
-		landed:     func(ctx context.Context) (uint64, bool, error) { return l.find(ctx, d) },
+		what: "append " + msg.Subject,
+		send: func(ctx context.Context) (pubAck, error) { return l.pub.send(ctx, msg, ackPatience) },
+		landed: func(ctx context.Context) (uint64, bool, error) {
+			if l.anew(ctx, msg) {
+				return 0, false, nil
+			}
+			return l.find(ctx, d)
+		},
 		conflict:   func(ctx context.Context) error { return l.conflict(ctx, d.Guard) },
 		repeatable: guarded && d.Guard.Key == d.Key,
 	}.do(ctx)
@@ -102,7 +107,7 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 		h.set(events.HeaderCEEpoch, strconv.FormatUint(d.Epoch, 10))
 	}
 	subject := l.prefix.Event(d.Key)
-	if d.Guard != (events.Guard{}) {
+	if d.Guard != (events.Guard{}) && !unguarded(d) {
 		h.set(headerGuard, strconv.FormatUint(d.Guard.Seq, 10))
 		if d.Guard.Key != d.Key {
 			h.set(headerGuardSubject, l.prefix.Event(d.Guard.Key))

@@ -35,41 +35,68 @@ func (l logged) epoch() uint64 {
 
 func (l logged) decode() events.Event { return events.Decode(l.typ(), l.body) }
 
-// log gives all events, straight from the stream.
-func (e *epum) log() []logged {
+func (l logged) envelope() events.Envelope {
+	return events.Envelope{
+		Key: l.key, Type: l.typ(), Seq: l.seq, Time: l.time.UTC(), ID: l.id(), Actor: l.header.Get(events.HeaderActor),
+		CausationID: l.header.Get(events.HeaderCausation), Epoch: l.epoch(),
+	}
+}
+
+// log gives all events, straight from the stream. It tries again where a server
+// goes meanwhile.
+func (e *epum) log() (all []logged) {
 	e.t.Helper()
-	info, err := e.eventStream().Info(e.ctx())
+	var err error
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if all, err = e.tryLog(); err == nil {
+			return all
+		}
+		if time.Now().After(deadline) {
+			e.t.Fatalf("read the log: %v", err)
+		}
+	}
+}
+
+func (e *epum) tryLog() (all []logged, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
+	defer cancel()
+	stream, err := e.js.Stream(ctx, events.DefaultPrefix.Stream(events.StreamEvents))
 	if err != nil {
-		e.t.Fatal(err)
+		return nil, err
 	}
-	if info.State.LastSeq == 0 {
-		return nil
+	last := stream.CachedInfo().State.LastSeq
+	if last == 0 {
+		return nil, nil
 	}
-	consumer, err := e.eventStream().OrderedConsumer(e.ctx(), natsjs.OrderedConsumerConfig{})
+	consumer, err := stream.OrderedConsumer(ctx, natsjs.OrderedConsumerConfig{InactiveThreshold: time.Minute})
 	if err != nil {
-		e.t.Fatal(err)
+		return nil, err
 	}
+	defer func() { // a stream has a limit of them
+		if info := consumer.CachedInfo(); info != nil {
+			_ = stream.DeleteConsumer(ctx, info.Name)
+		}
+	}()
 	messages, err := consumer.Messages()
 	if err != nil {
-		e.t.Fatal(err)
+		return nil, err
 	}
 	defer messages.Stop()
-	var all []logged
 	for {
-		msg, err := messages.Next(natsjs.NextContext(e.ctx()))
+		msg, err := messages.Next(natsjs.NextContext(ctx))
 		if err != nil {
-			e.t.Fatal(err)
+			return nil, err
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			e.t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, logged{
 			key: e.prefix.EventKey(msg.Subject()), seq: meta.Sequence.Stream, time: meta.Timestamp,
 			header: msg.Headers(), body: msg.Data(),
 		})
-		if meta.Sequence.Stream >= info.State.LastSeq {
-			return all
+		if meta.Sequence.Stream >= last {
+			return all, nil
 		}
 	}
 }
@@ -100,10 +127,7 @@ func (e *epum) fold() *events.State {
 	e.t.Helper()
 	s := events.NewState()
 	for _, l := range e.log() {
-		events.Apply(s, events.Envelope{
-			Key: l.key, Type: l.typ(), Seq: l.seq, Time: l.time.UTC(), ID: l.id(), Actor: l.header.Get(events.HeaderActor),
-			CausationID: l.header.Get(events.HeaderCausation), Epoch: l.epoch(),
-		}, l.decode())
+		events.Apply(s, l.envelope(), l.decode())
 	}
 	return s
 }

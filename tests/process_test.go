@@ -47,15 +47,23 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary builds the program once.
-var binary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "epum")
-	out, err := exec.Command("go", "build", "-o", path, module+"/cmd/epum").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// The programs that tests run; each is built once.
+var (
+	binary     = built("epum", module+"/cmd/epum")
+	sabotaged  = built("epum-sabotaged", "-tags", "sabotage", module+"/cmd/epum")
+	natsBinary = built("nats-server", "github.com/nats-io/nats-server/v2")
+)
+
+func built(name string, args ...string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(scratch, name)
+		out, err := exec.Command("go", append([]string{"build", "-o", path}, args...)...).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return path, nil
+	})
+}
 
 // machine is a directory with the state of one `epum serve`, and the processes
 // that it runs.

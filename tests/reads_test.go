@@ -164,13 +164,19 @@ func busyDomain(t *testing.T, change ...func(*service.Config)) *epum {
 // bucketIsFold compares the bucket with the fold of the log, key by key.
 func (e *epum) bucketIsFold() {
 	e.t.Helper()
+	if diff := e.bucketDiff(); diff != "" {
+		e.t.Errorf("the bucket is not the fold (-fold +bucket):\n%s", diff)
+	}
+}
+
+// bucketDiff says where the bucket is not the fold of the log; "": nowhere.
+func (e *epum) bucketDiff() string {
+	e.t.Helper()
 	want := map[events.Key]string{}
 	for key, doc := range e.fold().Documents() {
 		want[key] = string(doc.AppendJSON(nil))
 	}
-	if diff := cmp.Diff(want, e.documents()); diff != "" {
-		e.t.Errorf("the bucket is not the fold (-fold +bucket):\n%s", diff)
-	}
+	return cmp.Diff(want, e.documents())
 }
 
 // TestReads_BucketIsFold compares the bucket with the log after all kinds of
