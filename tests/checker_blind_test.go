@@ -141,9 +141,9 @@ func mutations() map[string]mutation {
 			n := lastOf(log, events.TypeDomainReconfigured)
 			return slices.Delete(log, n, n+1)
 		}},
-		"a command that was doubled": {findDoubled, func(log []logged) []logged { return again(log, events.TypeDomainReconfigured) }},
-		"an added domain again":      {findDoubled, func(log []logged) []logged { return again(log, events.TypeDomainAdded) }},
-		"a launch again":             {findDoubled, func(log []logged) []logged { return again(log, events.TypeLaunchRequested) }},
+		"a command that was doubled": {findDoubled, func(log []logged) []logged { return repeatedIn(log, events.TypeDomainReconfigured) }},
+		"an added domain again":      {findDoubled, func(log []logged) []logged { return repeatedIn(log, events.TypeDomainAdded) }},
+		"a launch again":             {findDoubled, func(log []logged) []logged { return repeatedIn(log, events.TypeLaunchRequested) }},
 		"a report that goes back": {findFold, func(log []logged) []logged {
 			log[lastOf(log, events.TypeStateChanged)].body = []byte(`{"state":"100-REQUESTING"}`)
 			return log
@@ -181,8 +181,8 @@ func lastOf(log []logged, typ string) int {
 	panic("no " + typ)
 }
 
-// again repeats an event at the log's end, as a new one with a guard that holds.
-func again(log []logged, typ string) []logged {
+// repeatedIn repeats an event at the log's end, as a new one with a guard that holds.
+func repeatedIn(log []logged, typ string) []logged {
 	l := log[lastOf(log, typ)]
 	l.header = maps.Clone(l.header)
 	l.header[events.HeaderID] = []string{"again"}

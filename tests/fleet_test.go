@@ -149,6 +149,35 @@ func newFleet(t testing.TB, servers int) *fleet {
 	return f
 }
 
+// addServers adds n servers; more than one are a cluster.
+func (f *fleet) addServers(n int) {
+	f.t.Helper()
+	ports := freePorts(f.t, n)
+	var routes []string
+	for _, port := range ports {
+		routes = append(routes, strconv.Quote("nats://127.0.0.1:"+strconv.Itoa(port)))
+	}
+	for i, port := range ports {
+		o := natsOptions{name: "nats-" + strconv.Itoa(i)}
+		if n > 1 { // a client stays with the server that it was given
+			o.more = fmt.Sprintf("cluster {name: c, listen: \"127.0.0.1:%d\", no_advertise: true, routes: [%s]}\n", port, strings.Join(routes, ", "))
+		}
+		f.servers = append(f.servers, newNATS(f.t, o).start())
+	}
+	for _, s := range f.servers {
+		s.answers()
+	}
+}
+
+// url gives the servers, with commas between.
+func (f *fleet) url() string {
+	var urls []string
+	for _, s := range f.servers {
+		urls = append(urls, s.url())
+	}
+	return strings.Join(urls, ",")
+}
+
 // leave removes what a test that passed leaves; else it shows the logs' ends.
 func (f *fleet) leave() {
 	if !f.t.Failed() {
@@ -177,7 +206,7 @@ func (f *fleet) connect() *epum {
 func (f *fleet) node(path string, env []string, flags ...string) *node {
 	f.t.Helper()
 	server := f.servers[len(f.nodes)%len(f.servers)]
-	n := &node{server: server, wire: newWire(f.t, server.addr), flags: flags, env: env}
+	n := &node{server: server, wire: newWire(f.t, server.addr()), flags: flags, env: env}
 	n.program = f.program("epum-"+strconv.Itoa(len(f.nodes)), path)
 	f.nodes = append(f.nodes, n)
 	f.t.Cleanup(func() { n.end(syscall.SIGKILL) })

@@ -33,15 +33,14 @@ func (s *saboteur) run(ctx context.Context) {
 func (s *saboteur) breakServer(ctx context.Context, f fault) {
 	server := s.fleet.servers[s.script.IntN(len(s.fleet.servers))]
 	if f.kind == "server kill" {
-		server.end(syscall.SIGKILL)
+		server.kill()
 		pauseFor(ctx, f.lasts)
-		s.fleet.startServer(server)
-		s.fleet.waitServer(server)
+		server.start().answers()
 		return
 	}
-	server.signal(syscall.SIGSTOP)
+	server.pause()
 	pauseFor(ctx, f.lasts)
-	server.signal(syscall.SIGCONT)
+	server.resume()
 }
 
 func (s *saboteur) breakNode(ctx context.Context, f fault) {

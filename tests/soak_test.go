@@ -20,6 +20,8 @@ import (
 var (
 	soakFor  = flag.Duration("soak", 3*time.Second, "how long TestSoak breaks things; give -timeout more")
 	soakSeed = flag.Uint64("seed", 0, "seed of what TestSoak does and breaks; 0: a new one")
+
+	natsServers = flag.Int("servers", 1, "how many NATS servers TestSoak has: 1, or 3 with as many copies of everything")
 )
 
 // soak is a fleet of three processes that is used and broken at random.

@@ -127,9 +127,9 @@ func TestLeader_RunPass_Killed(t *testing.T) {
 	t.Parallel()
 	c := startCell(t, nil)
 	_, err := c.own.Subscribe(events.DefaultPrefix.LeaderCall(natsapi.OpRunPass), func(msg *nats.Msg) {
-		stop, err := natsapi.ServeLeader(c.own, events.DefaultPrefix, func(context.Context, string) (natsapi.PassResult, error) {
+		stop, err := natsapi.ServeLeader(c.own, events.DefaultPrefix, natsapi.LeaderCalls{Run: func(context.Context, string) (natsapi.PassResult, error) {
 			return natsapi.PassResult{Domains: 7}, nil
-		}, nil)
+		}})
 		if err := errors.Join(err, msg.Sub.Unsubscribe()); err != nil {
 			t.Error(err)
 		}
@@ -154,14 +154,14 @@ func TestLeader_RunPass_Long(t *testing.T) {
 	t.Parallel()
 	c := startCell(t, nil)
 	var runs atomic.Int64
-	stop, err := natsapi.ServeLeader(c.own, events.DefaultPrefix, func(ctx context.Context, _ string) (natsapi.PassResult, error) {
+	stop, err := natsapi.ServeLeader(c.own, events.DefaultPrefix, natsapi.LeaderCalls{Run: func(ctx context.Context, _ string) (natsapi.PassResult, error) {
 		runs.Add(1)
 		select {
 		case <-time.After(3500 * time.Millisecond): // how long the pass takes
 		case <-ctx.Done():
 		}
 		return natsapi.PassResult{Domains: 3}, ctx.Err()
-	}, nil)
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
