@@ -128,11 +128,11 @@ func mutations() map[string]mutation {
 	}
 	all := map[string]mutation{
 		"no fence":                  {findGuard, header(events.TypePassCommitted, headerGuard, "")},
-		"a fence on another epoch":  {findFence, header(events.TypePassCommitted, headerGuard, "1")},
+		"a fence on another epoch":  {findFence, header(events.TypePassCommitted, headerGuard, "999")},
 		"a pass guarded by itself":  {findGuard, header(events.TypePassCommitted, headerGuardSubject, "")},
-		"an old epoch":              {findFence, header(events.TypeDecisionMade, events.HeaderCEEpoch, "1")},
+		"an old epoch":              {findFence, header(events.TypeDecisionMade, events.HeaderCEEpoch, "999")},
 		"an action of no decision":  {findFence, header(events.TypeTerminateRequested, events.HeaderCausation, "other")},
-		"a guard that did not hold": {findGuard, header(events.TypeDomainReconfigured, headerGuard, "1")},
+		"a guard that did not hold": {findGuard, header(events.TypeDomainReconfigured, headerGuard, "999")},
 		"a ce-id that was there": {findDoubled, func(log []logged) []logged {
 			log[9].header[events.HeaderID] = log[3].header[events.HeaderID]
 			return log
