@@ -32,7 +32,7 @@ func (f *follower) read() *events.State {
 
 func (f *follower) tryRead() error {
 	ctx := f.e.try()
-	stream, err := f.e.js.Stream(ctx, events.DefaultPrefix.Stream(events.StreamEvents))
+	stream, err := f.e.js.Stream(ctx, f.e.prefix.Stream(events.StreamEvents))
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (f *follower) tryRead() error {
 		if err != nil {
 			return err
 		}
-		l := logged{key: events.DefaultPrefix.EventKey(m.Subject), seq: m.Sequence, time: m.Time, header: m.Header, body: m.Data}
+		l := logged{key: f.e.prefix.EventKey(m.Subject), seq: m.Sequence, time: m.Time, header: m.Header, body: m.Data}
 		f.seen = append(f.seen, l)
 		events.Apply(f.state, l.envelope(), l.decode())
 	}

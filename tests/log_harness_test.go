@@ -60,7 +60,7 @@ func (e *epum) log() (all []logged) {
 func (e *epum) tryLog() (all []logged, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
 	defer cancel()
-	stream, err := e.js.Stream(ctx, events.DefaultPrefix.Stream(events.StreamEvents))
+	stream, err := e.js.Stream(ctx, e.prefix.Stream(events.StreamEvents))
 	if err != nil {
 		return nil, err
 	}
