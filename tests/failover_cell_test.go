@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,7 +71,7 @@ type cell struct {
 	background []func() // stop what during has started
 
 	mu       sync.Mutex
-	attempts map[string]uint64 // command id → sequence; 0: never acknowledged
+	attempts map[string]*attempt // by command id
 }
 
 // member is one of the processes.
@@ -90,7 +91,7 @@ func newCell(t *testing.T, b *backend) *cell {
 	}
 	prefix := events.Prefix("f" + strings.ReplaceAll(uuid.NewString(), "-", ""))
 	f := &cell{
-		t: t, backend: b, ways: ways, attempts: map[string]uint64{},
+		t: t, backend: b, ways: ways, attempts: map[string]*attempt{},
 		epum: &epum{t: t, prefix: prefix, url: urlOf(ways), nc: nc, js: js},
 	}
 	t.Cleanup(f.cleanUp)
@@ -141,9 +142,7 @@ func (f *cell) command(cmd commands.Command) uint64 {
 // attempt sends a command until it is acknowledged or the time is over, and
 // notes what became of it.
 func (f *cell) attempt(cmd commands.Command, id string, atMost time.Duration) (uint64, error) {
-	f.mu.Lock()
-	f.attempts[id] += 0
-	f.mu.Unlock()
+	f.attempted(cmd, id)
 	ctx, cancel := context.WithTimeout(context.Background(), atMost)
 	defer cancel()
 	seq, err := f.as("al").Do(ctx, cmd, natsapi.WithCommandID(id))
@@ -153,26 +152,33 @@ func (f *cell) attempt(cmd commands.Command, id string, atMost time.Duration) (u
 	return seq, err
 }
 
+// attempted notes that a command is sent, maybe again.
+func (f *cell) attempted(cmd commands.Command, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.attempts[id] == nil {
+		f.attempts[id] = &attempt{cmd: cmd, caller: "al", id: id}
+	}
+}
+
 func (f *cell) acknowledged(id string, seq uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if before := f.attempts[id]; before != 0 && before != seq {
-		f.t.Errorf("the command %s was acknowledged at %d and at %d", id, before, seq)
+	a := f.attempts[id]
+	if a.outcome == acknowledged && a.seq != seq {
+		f.t.Errorf("the command %s was acknowledged at %d and at %d", id, a.seq, seq)
 	}
-	f.attempts[id] = seq
+	a.outcome, a.seq = acknowledged, seq
 }
 
 // checkLog checks the whole log against all that was attempted.
 func (f *cell) checkLog() {
 	f.t.Helper()
 	f.mu.Lock()
-	var all []sent
-	for id, seq := range f.attempts {
-		all = append(all, sent{caller: "al", id: id, seq: seq})
-	}
+	all := slices.Collect(maps.Values(f.attempts))
 	f.mu.Unlock()
-	for _, problem := range checkSent(f.log(), all) {
-		f.t.Error(problem)
+	for _, finding := range checkLog(f.log(), expectations{attempts: all}) {
+		f.t.Error(finding)
 	}
 }
 

@@ -194,9 +194,7 @@ func (f *cell) repeat(cmd commands.Command, id string) {
 
 // send sends a command once, and gives the code of the answer.
 func (f *cell) send(nc *nats.Conn, cmd commands.Command, id string) int {
-	f.mu.Lock()
-	f.attempts[id] += 0
-	f.mu.Unlock()
+	f.attempted(cmd, id)
 	a := f.inTime(nc, cmd.Op(), cmd, id)
 	if a.code == 200 {
 		f.acknowledged(id, a.seq)
