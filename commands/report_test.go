@@ -231,11 +231,6 @@ func (failing) Append(context.Context, events.Draft) (uint64, error) {
 }
 
 func FuzzReporter_Handle(f *testing.F) {
-	f.Add([]byte(`{"node_id":"i","state":"600-RUNNING","public_ip":"1.2.3.4","update_counter":3}`))
-	f.Add([]byte(`{"node_id":"i","state":"100-REQUESTING","a":{"b":[null,1e3]}}`))
-	f.Add([]byte(`{"node_id":"i","state":"500-STARTED","site":1,"errors":[{}],"":null}`))
-	f.Add([]byte("{\"node_id\":\"i\",\"state\":\"500-STARTED\",\"a\":\"\xff\"}"))
-	f.Add([]byte(`[]`))
 	state := fold([]happened{
 		{domainD.Key(), events.DomainAdded{DefinitionID: "f"}},
 		{domainD.InstanceKey("i"), events.LaunchRequested{LaunchID: "l"}},

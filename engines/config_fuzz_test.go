@@ -9,11 +9,6 @@ import (
 
 // FuzzParseSections: a section is read, or refused with the name of a field.
 func FuzzParseSections(f *testing.F) {
-	f.Add([]byte(`{"monitor_health":true,"boot_timeout":0.5,"missing_timeout":1e300,"really_missing_timeout":0,"zombie_seconds":null}`))
-	f.Add([]byte(`{"engine_class":"x","chef_credential":"y","max_unhealthy_fraction":0.25}`))
-	f.Add([]byte(`{"max_unhealthy_fraction":-1}`))
-	f.Add([]byte(`{"boot_timeout":"5"}`))
-	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, section []byte) {
 		health, err := engines.ParseHealth(section)
 		if named(t, err) && (health.BootTimeout < 0 || health.MissingTimeout < 0 || health.ReallyMissingTimeout < 0 || health.Zombie < 0) {

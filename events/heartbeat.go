@@ -84,6 +84,8 @@ func errorsOf(failure json.RawMessage, processes []json.RawMessage) (list []json
 	return list
 }
 
+var errNoTime = errors.New("a time from 1970 to 9999 is wanted")
+
 // moment reads a time, as RFC 3339 or as seconds since 1970; null is none.
 func moment(value []byte) (time.Time, error) {
 	if string(value) == "null" {
@@ -95,15 +97,19 @@ func moment(value []byte) (time.Time, error) {
 			return time.Time{}, err
 		}
 		t, err := time.Parse(time.RFC3339Nano, s)
-		return t.UTC(), err
+		if t = t.UTC(); err == nil && (t.Year() < 0 || t.Year() > 9999) {
+			err = errNoTime // in UTC it has a year that RFC 3339 does not
+		}
+		return t, err
 	}
 	var seconds float64
 	if err := json.Unmarshal(value, &seconds); err != nil {
 		return time.Time{}, err
 	}
+	const last = 253402300799 // the last second of the year 9999
 	whole, fraction := math.Modf(seconds)
-	if whole < 0 || whole > math.MaxInt32*1000.0 {
-		return time.Time{}, errors.New("no time of our days")
+	if seconds < 0 || whole > last {
+		return time.Time{}, errNoTime
 	}
 	return time.Unix(int64(whole), int64(fraction*1e9)).UTC(), nil
 }

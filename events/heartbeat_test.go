@@ -41,7 +41,8 @@ func TestDecodeHeartbeat(t *testing.T) {
 	for _, body := range []string{
 		``, `[]`, `{}`, `nonsense`, `{"node_id":"n"}`, `{"state":"OK"}`, `{"node_id":"m","state":"OK"}`, `{"node_id":1,"state":"OK"}`,
 		`{"node_id":"n","state":"MISSING"}`, `{"node_id":"n","state":"600-RUNNING"}`, `{"node_id":"n","state":"OK","caller":7}`,
-		`{"node_id":"n","state":"OK","error_time":"soon"}`, `{"node_id":"n","state":"OK","error_time":-1}`,
+		`{"node_id":"n","state":"OK","error_time":"soon"}`, `{"node_id":"n","state":"OK","error_time":"9999-12-31T23:59:59-01:00"}`,
+		`{"node_id":"n","state":"OK","error_time":253402300800}`, `{"node_id":"n","state":"OK","error_time":-1}`,
 		`{"node_id":"n","state":"OK","failed_processes":"p"}`, `{"node_id":"n","state":"OK"`,
 	} {
 		if got, err := events.DecodeHeartbeat("n", []byte(body)); err == nil {

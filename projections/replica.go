@@ -41,7 +41,7 @@ type Replica struct {
 	// rejected is the bucket's checkpoint where it was found to be of no use:
 	// until a projector has written another, nobody may read the bucket.
 	rejected Checkpoint
-	feeds    map[*Feed]bool   // who wants to hear of changes
+	feeds    map[*Feed]bool // who wants to hear of changes
 	waiters  waiters        // who waits for a sequence
 
 	barrier barrier
@@ -53,7 +53,7 @@ func NewReplica(source Source, bucket Bucket, log *slog.Logger) *Replica {
 	return &Replica{
 		source: &steady{Source: source}, bucket: bucket, log: log,
 		state: events.NewState(), repeats: newRepeats(),
-		feeds: map[*Feed]bool{},
+		feeds:  map[*Feed]bool{},
 		retail: make(chan struct{}, 1),
 	}
 }

@@ -169,6 +169,10 @@ func (t *Term) heartbeatUnit(h heartbeat) *unit {
 		ev.Errors = []json.RawMessage{recordFull}
 	}
 	u := t.healthUnit(i, ev)
+	if err := u.encode(); err != nil {
+		t.Logger.Error("heartbeat dropped: it cannot be recorded", "instance", i.ID, "error", err)
+		return nil
+	}
 	u.done = func(landed bool) {
 		if landed {
 			t.doctor.committed(i, h)

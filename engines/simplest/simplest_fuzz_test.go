@@ -11,11 +11,6 @@ import (
 // FuzzConf: an engine_conf that is accepted makes an engine, one that is not is
 // refused with the name of a field.
 func FuzzConf(f *testing.F) {
-	f.Add([]byte(`{"preserve_n":3,"force_site":"a","epuworker_type":"b","epuworker_allocation":"c","provisioner_vars":{"x":1}}`))
-	f.Add([]byte(`{"preserve_n":-1}`))
-	f.Add([]byte(`{"preserve_n":1.5}`))
-	f.Add([]byte(`{"preserve_n":null,"force_site":".."}`))
-	f.Add([]byte(`{"preserve_n":1,"preserve_n":2}`))
 	kind := simplest.Kind(simplest.DefaultSite)
 	f.Fuzz(func(t *testing.T, conf []byte) {
 		err := kind.Validate(conf, true)

@@ -11,10 +11,6 @@ import (
 // FuzzLoadTypes: a file of types is read, or refused; each type that is read has
 // a command.
 func FuzzLoadTypes(f *testing.F) {
-	f.Add([]byte("web:\n  command: [run, '{{.x}}']\n  env: {PORT: 8080}\n  grace: 3s\n  check: [ask]\n  check_timeout: 2s\n"))
-	f.Add([]byte("web: {command: [run], grace: -1s}"))
-	f.Add([]byte("web: {command: [run, '{{.x']}"))
-	f.Add([]byte("a: &a {command: [x]}\nb: *a"))
 	path := filepath.Join(f.TempDir(), "types.yaml")
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {

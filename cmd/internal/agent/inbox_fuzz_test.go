@@ -25,10 +25,6 @@ func (*asked) answer(context.Context, map[string]bool)     {}
 // FuzzInbox_Take: a request is done for all its instances, each a name, or
 // refused and done for none.
 func FuzzInbox_Take(f *testing.F) {
-	f.Add("provision", []byte(`{"launch_id":"l","instance_ids":["i"],"deployable_type":"t","site":"s","allocation":"a","vars":{"x":1},"caller":"o"}`), "2026-01-02T03:04:05.6Z", "7")
-	f.Add("terminate_nodes", []byte(`{"nodes":["a","b"],"caller":"o"}`), "", "")
-	f.Add("dump_state", []byte(`{"nodes":["..",""]}`), "yesterday", "x")
-	f.Add("provision", []byte(`{"instance_ids":"i"}`), "", "7")
 	f.Fuzz(func(t *testing.T, op string, body []byte, when, epoch string) {
 		in := &inbox{prefix: events.DefaultPrefix, fence: &fence{}, log: slog.New(slog.DiscardHandler)}
 		a := &asked{}
