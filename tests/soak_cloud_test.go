@@ -181,15 +181,6 @@ func (c *cloud) wither(v *vm) {
 	})
 }
 
-// fail makes a vm fail.
-func (c *cloud) fail(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	v := c.vms[id]
-	v.live, v.ended, v.state = false, true, events.Failed
-	c.report(v)
-}
-
 func (c *cloud) terminate(v *vm) {
 	if v.ended && !v.live {
 		if v.state == "" {

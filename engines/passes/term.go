@@ -41,13 +41,14 @@ type Term struct {
 	elected time.Time // the election's timestamp in the log
 	began   time.Time // by this process's clock, when the election was known
 
-	engines map[events.DomainID]*runner
-	outbox  *outbox
-	doctor  *doctor
-	health  healthConfigs
-	changes *projections.Feed          // the instances and domains that changed, for outbox and doctor
-	again   map[events.DomainID]bool   // to be decided as soon as the last append is folded
-	wake    *calendar[events.DomainID] // to be decided then: a back-off ends
+	engines  map[events.DomainID]*runner
+	outbox   *outbox
+	doctor   *doctor
+	health   healthConfigs
+	changes  *projections.Feed          // the instances and domains that changed, for outbox and doctor
+	again    map[events.DomainID]bool   // to be decided as soon as the last append is folded
+	wake     *calendar[events.DomainID] // to be decided then: a back-off ends
+	periodic []*periodic
 
 	runs    chan run
 	orphans chan orphan
@@ -177,12 +178,7 @@ func concernsDecide(e events.Envelope) bool {
 
 // loop waits for what calls for action and acts, one thing at a time.
 func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
-	decideDue, stopDecide := t.every(t.DecideInterval)
-	defer stopDecide()
-	doctorDue, stopDoctor := t.every(t.DoctorInterval)
-	defer stopDoctor()
-	reapDue, stopReap := t.every(t.ReapInterval)
-	defer stopReap()
+	t.plan()
 	if !t.ExternalDecide {
 		if _, err := t.decide(ctx, nil); err != nil {
 			return err
@@ -204,12 +200,6 @@ func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 			err = t.treat(ctx)
 		case <-timer.C:
 			err = t.onDue(ctx)
-		case <-decideDue:
-			_, err = t.decide(ctx, nil)
-		case <-doctorDue:
-			_, err = t.examine(ctx)
-		case <-reapDue:
-			_, err = t.reap(ctx)
 		case r := <-t.runs:
 			err = t.onRun(ctx, r)
 		case o := <-t.orphans:
@@ -222,13 +212,26 @@ func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 	}
 }
 
-// every ticks; never where the passes are driven from outside.
-func (t *Term) every(interval time.Duration) (due <-chan time.Time, stop func()) {
+// periodic is a pass that starts by itself, again and again.
+type periodic struct {
+	run      func(context.Context) (Result, error)
+	interval time.Duration
+	next     time.Time
+}
+
+// plan says when the passes start by themselves: never where they are driven
+// from outside.
+func (t *Term) plan() {
 	if t.ExternalDecide {
-		return nil, func() {}
+		return
 	}
-	ticker := time.NewTicker(interval)
-	return ticker.C, ticker.Stop
+	decideAll := func(ctx context.Context) (Result, error) { return t.decide(ctx, nil) }
+	t.periodic = []*periodic{
+		{run: decideAll, interval: t.DecideInterval}, {run: t.examine, interval: t.DoctorInterval}, {run: t.reap, interval: t.ReapInterval},
+	}
+	for _, p := range t.periodic {
+		p.next = t.Clock().Add(p.interval)
+	}
 }
 
 // onChange decides on the domains that changed.
@@ -257,21 +260,37 @@ func (t *Term) nextDue() time.Duration {
 		return atMost
 	}
 	now := t.Clock()
-	return max(t.outbox.next(t.wake.next(now.Add(atMost))).Sub(now), 0)
+	next := t.outbox.next(t.wake.next(now.Add(atMost)))
+	for _, p := range t.periodic {
+		if p.next.Before(next) {
+			next = p.next
+		}
+	}
+	return max(next.Sub(now), 0)
 }
 
-// onDue decides on the domains whose back-off ends. What the outbox has due is
-// sent before the loop waits again.
+// onDue decides on the domains whose back-off ends, and runs the passes whose time
+// has come. What the outbox has due is sent before the loop waits again.
 func (t *Term) onDue(ctx context.Context) error {
 	domains := map[events.DomainID]bool{}
 	for _, id := range t.wake.take(t.Clock()) {
 		domains[id] = true
 	}
-	if len(domains) == 0 {
-		return nil
+	if len(domains) > 0 {
+		if _, err := t.decide(ctx, domains); err != nil {
+			return err
+		}
 	}
-	_, err := t.decide(ctx, domains)
-	return err
+	for _, p := range t.periodic {
+		if p.next.After(t.Clock()) {
+			continue
+		}
+		if _, err := p.run(ctx); err != nil {
+			return err
+		}
+		p.next = t.Clock().Add(p.interval)
+	}
+	return nil
 }
 
 // flush sends what the log now asks for, once this term's last append is
