@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -97,8 +98,10 @@ func TestResult(t *testing.T) {
 	waiting := make(chan result, 1)
 	go func() { waiting <- run("result", "c1", "--wait") }()
 	putMessage(t, js, "epum.result.alice.c1", `{"seq":7}`, nil)
-	expect(t, "waited for", <-waiting, result{Stdout: "command c1 is done (seq 7, 0s ago)\n"})
-	got := run("result", "c1", "-o", "json")
+	got := <-waiting
+	got.Stdout = regexp.MustCompile(`\d+s ago`).ReplaceAllString(got.Stdout, "now")
+	expect(t, "waited for", got, result{Stdout: "command c1 is done (seq 7, now)\n"})
+	got = run("result", "c1", "-o", "json")
 	if got.Code != 0 || !strings.HasPrefix(got.Stdout, `{"command_id":"c1","seq":7,"time":"20`) {
 		t.Errorf("%+v", got)
 	}
