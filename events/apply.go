@@ -175,6 +175,7 @@ func (s *State) changeInstance(domain DomainID, id string, ev Event, env Envelop
 		i.Unwanted = true
 	case HealthChanged:
 		i.Health = Health(s.word(string(ev.Health)))
+		i.thrive(env)
 		if ev.Errors != nil {
 			i.Errors = ev.Errors
 		}
@@ -196,9 +197,17 @@ func (i *Instance) enter(state InstanceState, env Envelope) {
 	i.State, i.StateTime = InstanceStates[n], env.Time
 	if state == Running {
 		i.RunningTime = env.Time
+		i.thrive(env)
 	}
 	if state >= Terminating {
 		i.Health = HealthUnknown
+	}
+}
+
+// thrive notes that the instance has come to be RUNNING and OK, if it has.
+func (i *Instance) thrive(env Envelope) {
+	if i.State == Running && i.Health == HealthOK {
+		i.HealthyTime = env.Time
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 type instanceInternal struct {
 	Attempt     int        `json:"attempt,omitempty"`
 	RunningTime *time.Time `json:"running_time,omitempty"`
+	HealthyTime *time.Time `json:"healthy_time,omitempty"`
 	Unwanted    bool       `json:"unwanted,omitempty"`
 	Replacement bool       `json:"replacement,omitempty"`
 }
@@ -70,10 +71,13 @@ func (i *Instance) appendJSON(b []byte, internal bool) []byte {
 		b = append(b, ':')
 		b = append(b, f.Value...)
 	}
-	if internal && (i.Attempt > 0 || !i.RunningTime.IsZero() || i.Unwanted || i.Replacement) {
+	if internal && (i.Attempt > 0 || !i.RunningTime.IsZero() || !i.HealthyTime.IsZero() || i.Unwanted || i.Replacement) {
 		own := instanceInternal{Attempt: i.Attempt, Unwanted: i.Unwanted, Replacement: i.Replacement}
 		if !i.RunningTime.IsZero() {
 			own.RunningTime = &i.RunningTime
+		}
+		if !i.HealthyTime.IsZero() {
+			own.HealthyTime = &i.HealthyTime
 		}
 		b = append(b, `,"`+internalField+`":`...)
 		b = appendJSON(b, own)
@@ -170,6 +174,9 @@ func (d *instanceDoc) readCondition(name string, value []byte) (err error) {
 		d.Attempt, d.Unwanted, d.Replacement = own.Attempt, own.Unwanted, own.Replacement
 		if own.RunningTime != nil {
 			d.RunningTime = *own.RunningTime
+		}
+		if own.HealthyTime != nil {
+			d.HealthyTime = *own.HealthyTime
 		}
 	}
 	return err

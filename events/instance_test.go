@@ -61,7 +61,7 @@ func TestApply_StateNeverGoesBack(t *testing.T) {
 			if to > from {
 				want.State, want.StateTime = to, at(seq)
 				if to == events.Running {
-					want.RunningTime = at(seq)
+					want.RunningTime, want.HealthyTime = at(seq), at(seq) // it was OK already
 				}
 				if to >= events.Terminating {
 					want.Health = events.HealthUnknown

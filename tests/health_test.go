@@ -251,6 +251,27 @@ func TestHealth_MassKill(t *testing.T) {
 	}
 }
 
+// TestHealth_NoHotLoop: where every replacement is as ill as what it replaces, they
+// come ever more slowly.
+func TestHealth_NoHotLoop(t *testing.T) {
+	t.Parallel()
+	e, p, ids := newRunning(t, 1, `{"monitor_health":true}`, eventDriven)
+	e.heartbeat(ids[0], events.HealthProcessError, "")
+	for n := 2; n <= 4; n++ {
+		launched := p.provisions(n)
+		e.reportState("al", "web", launched[n-1], events.Running)
+		e.heartbeat(launched[n-1], events.HealthProcessError, "")
+	}
+	p.provisions(5)
+	var at []time.Time
+	for _, l := range e.logOf(events.TypeLaunchRequested) {
+		at = append(at, l.time)
+	}
+	if third, fourth := at[3].Sub(at[2]), at[4].Sub(at[3]); third < time.Second || fourth < 2*time.Second {
+		t.Errorf("replaced again after %s and %s, want at least 1 s and 2 s", third, fourth)
+	}
+}
+
 // TestHealth_FractionRefused: a fraction that is none names its field.
 func TestHealth_FractionRefused(t *testing.T) {
 	t.Parallel()

@@ -86,9 +86,13 @@ func backOff(instances []*events.Instance, site string) (until time.Time, attemp
 	if attempt == 0 {
 		return time.Time{}, 0
 	}
-	delay := mostDelay
-	if attempt < 7 { // 2^6 s is more than a minute
-		delay = min(firstDelay<<(attempt-1), mostDelay)
+	return failed.Add(delayOf(attempt)), attempt
+}
+
+// delayOf is the pause before the nth further attempt.
+func delayOf(n int) time.Duration {
+	if n > 6 { // 2^6 s is more than a minute
+		return mostDelay
 	}
-	return failed.Add(delay), attempt
+	return min(firstDelay<<(n-1), mostDelay)
 }

@@ -148,13 +148,13 @@ func (t *Term) evaluate(id events.DomainID, l *look, r *runner) (*unit, error) {
 	if waiting.ids != nil {
 		d.Reason += waiting.reason()
 	}
-	return t.unitOf(id, l, r, d), nil
+	return t.unitOf(id, l, r, d, waiting.until), nil
 }
 
 // unitOf turns a decision into drafts: its record first, then its actions, the
 // first of them guarded by the domain's subject. It is nil where there is
-// nothing to record.
-func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision) *unit {
+// nothing to record. wake is when to decide again at the latest; zero: no need.
+func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision, wake time.Time) *unit {
 	reason := d.Reason
 	if r.refusedSeq != 0 {
 		reason += "; the engine refused the latest config and goes on with the one before"
@@ -162,14 +162,17 @@ func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision
 	launches, held := holdBack(l, d.Launches)
 	if held.count > 0 {
 		reason += held.reason()
+		if wake.IsZero() || held.until.Before(wake) {
+			wake = held.until
+		}
 	}
 	if len(launches)+len(d.Terminations) == 0 && !news(l.decision, r.refusedSeq, reason, &d) {
-		if held.until.IsZero() {
+		if wake.IsZero() {
 			return nil
 		}
-		return &unit{domain: id, wake: held.until}
+		return &unit{domain: id, wake: wake}
 	}
-	u := &unit{domain: id, wake: held.until}
+	u := &unit{domain: id, wake: wake}
 	if len(d.Terminations) > mostActions {
 		d.Terminations, u.again = d.Terminations[:mostActions], true
 	}

@@ -13,15 +13,22 @@ import (
 
 // spared are the unhealthy instances of a domain that have to wait for their
 // replacement: only a part of a domain is replaced for health at a time, so
-// that a fault of the monitoring cannot kill it.
+// that a fault of the monitoring cannot kill it; and where replacements are no
+// better, ever more slowly.
 type spared struct {
 	ids      map[string]bool // nil: none
 	most     int             // so many are replaced at a time
 	size     int             // of the domain
 	fraction float64
+	until    time.Time // all of them wait until then, since replacements were no better; zero: they do not
+	failed   int       // so many were not
 }
 
 func (s spared) reason() string {
+	if !s.until.IsZero() {
+		return fmt.Sprintf("; %d unhealthy wait until %s, since the last %d replacements were no better",
+			len(s.ids), s.until.UTC().Format(time.TimeOnly), s.failed)
+	}
 	return fmt.Sprintf("; %d unhealthy wait, since at most %d of %d (max_unhealthy_fraction %g) are replaced for health at a time",
 		len(s.ids), s.most, s.size, s.fraction)
 }
@@ -55,6 +62,11 @@ func spare(l *look) (s spared) {
 	s.fraction = general.MaxUnhealthyFraction
 	s.most = max(int(s.fraction*float64(s.size)+rounding), 1)
 	room := max(s.most-underWay-failedReplacements(l.instances), 0)
+	if s.until, s.failed = noBetter(l.instances); s.until.After(l.view.Now) {
+		room = 0
+	} else {
+		s.until = time.Time{}
+	}
 	if room >= len(unhealthy) {
 		return spared{}
 	}
@@ -78,6 +90,27 @@ func failedReplacements(instances []*events.Instance) (n int) {
 		}
 	}
 	return n
+}
+
+// noBetter counts the replacements that had to be replaced for their health before
+// they ever were RUNNING and OK, since an instance last was, and says when the next
+// one may be: the launch back-off's delays (design §6) keep a check that can only
+// fail from a hot loop. What failed in the cloud's own eyes does not count.
+func noBetter(instances []*events.Instance) (until time.Time, n int) {
+	var thrived, last time.Time
+	for _, i := range instances {
+		thrived = later(thrived, i.HealthyTime)
+	}
+	for _, i := range instances {
+		if i.Replacement && i.Unwanted && i.HealthyTime.IsZero() && i.ErrorTime != nil && i.StateTime.After(thrived) {
+			n++
+			last = later(last, i.StateTime)
+		}
+	}
+	if n == 0 {
+		return time.Time{}, 0
+	}
+	return last.Add(delayOf(n)), n
 }
 
 // urgency orders unhealthy instances: the surer that one is lost, the sooner it

@@ -61,6 +61,43 @@ func TestSpare(t *testing.T) {
 	}
 }
 
+// TestSpare_NoBetter: replacements that are as ill as what they replace come ever
+// more slowly, until one is well.
+func TestSpare_NoBetter(t *testing.T) {
+	ill := func(n, replaced, healthy int) *events.Instance {
+		i := instanceOf(n, "t+")
+		i.Unwanted, i.StateTime, i.ErrorTime = true, at(replaced), &began
+		if healthy >= 0 {
+			i.HealthyTime = at(healthy)
+		}
+		return i
+	}
+	const never = -1
+	for _, tt := range []struct {
+		name   string
+		before []*events.Instance
+		now    int
+		until  int // 0: nothing waits
+	}{
+		{"the first one", nil, 10, 0},
+		{"a second one", []*events.Instance{ill(1, 10, never)}, 10, 11},
+		{"a second one, in time", []*events.Instance{ill(1, 10, never)}, 11, 0},
+		{"a fourth one", []*events.Instance{ill(1, 10, never), ill(2, 12, never), ill(3, 15, never)}, 16, 19},
+		{"the tenth one", slices.Repeat([]*events.Instance{ill(1, 10, never)}, 9), 16, 70},
+		{"one was well for a while", []*events.Instance{ill(1, 10, never), ill(2, 12, 11)}, 12, 0},
+	} {
+		l := &look{domain: &events.Domain{}, instances: append(tt.before, instanceOf(90, "E"), instanceOf(91, "r"))}
+		l.view.Now = at(tt.now)
+		s := spare(l)
+		if waits := len(s.ids) > 0; waits != (tt.until > 0) || waits && !s.until.Equal(at(tt.until)) {
+			t.Errorf("%s: %v wait until %s, want %d", tt.name, s.ids, s.until, tt.until)
+		}
+		if len(s.ids) > 0 && !strings.Contains(s.reason(), "replacements were no better") {
+			t.Errorf("%s: the reason is %q", tt.name, s.reason())
+		}
+	}
+}
+
 func instanceOf(n int, word string) *events.Instance {
 	i := &events.Instance{
 		ID: fmt.Sprint("i", n), State: events.Running, Health: events.HealthOK, StateTime: at(n), RunningTime: at(1),

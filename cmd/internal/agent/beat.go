@@ -26,6 +26,10 @@ func (i *instance) ask() {
 	}
 }
 
+// unchecked reports whether to live is enough to be well: without a check, and for
+// what is to end. Before it is RUNNING, what has a check has nothing to say.
+func (i *instance) unchecked() bool { return i.rec.Check == nil || i.rec.State > events.Running }
+
 // beat tells that the process is alive, in whatever state the instance is: the
 // leader has to hear of one that it believes to be terminated. One that is
 // RUNNING and has a check speaks when the check has ended; while that lasts or
@@ -33,8 +37,9 @@ func (i *instance) ask() {
 func (i *instance) beat(ctx context.Context) {
 	switch {
 	case i.exited == nil || !i.rec.Process.alive():
-	case i.rec.Check == nil || i.rec.State != events.Running:
+	case i.unchecked():
 		i.send(heartbeat{State: events.HealthOK})
+	case i.rec.State != events.Running:
 	case i.checked != nil:
 		i.answer()
 	default:
@@ -47,7 +52,7 @@ func (i *instance) beat(ctx context.Context) {
 func (i *instance) answer() {
 	switch {
 	case i.exited == nil || !i.rec.Process.alive():
-	case i.rec.Check == nil || i.rec.State != events.Running:
+	case i.unchecked():
 		i.send(heartbeat{State: events.HealthOK})
 	case i.finding != nil:
 		i.send(*i.finding)
