@@ -28,6 +28,7 @@ type doctor struct {
 type vital struct {
 	instance *events.Instance
 	config   *engines.Health // nil: nobody wants it looked at
+	latest   time.Time       // when its last heartbeat came, committed or not; zero: none has
 	heard    time.Time       // in the leader's time; zero: not since the election
 	address  string          // of its agent; "": its own id
 	at       time.Time       // when it is to be looked at; zero: not before something happens

@@ -184,6 +184,26 @@ func TestDoctor_Order(t *testing.T) {
 	w.said("all three", []string{"i1 OK", "i1 PROCESS_ERROR", "i1 OK"})
 }
 
+// TestDoctor_SecondLook: a heartbeat that came before its domain was monitored
+// counts once that is folded, but not against what the agent has said since.
+func TestDoctor_SecondLook(t *testing.T) {
+	w := newWard(t, `{}`)
+	w.running("i1", "i2")
+	w.heartbeat("i1", "PROCESS_ERROR")
+	w.heartbeat("i2", "PROCESS_ERROR")
+	early := w.term.doctor.early
+	w.fold(dom.Key(), events.DomainReconfigured{Config: events.Config{Health: json.RawMessage(watched)}})
+	w.now = w.now.Add(time.Millisecond)
+	w.heartbeat("i1", "OK")
+	for _, id := range []string{"i1", "i2"} {
+		w.term.doctor.hear(early[id], true)
+	}
+	if err := w.term.treat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.said("what counts", []string{"i1 OK", "i2 PROCESS_ERROR"})
+}
+
 // TestDoctor_Dropped: nonsense changes nothing.
 func TestDoctor_Dropped(t *testing.T) {
 	w := newWard(t, watched)

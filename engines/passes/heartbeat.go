@@ -74,20 +74,21 @@ func (d *doctor) hear(h heartbeat, last bool) {
 	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v := d.vitals[h.id]
-	if last && v != nil && v.heard.After(h.at) {
-		return // what it has said since counts
-	}
 	if (i == nil || !config.MonitorHealth) && !last && len(d.early) < mostWaiting {
 		d.early[h.id] = h
 	}
 	if i == nil {
 		return
 	}
+	v := d.vitals[i.ID]
+	if v == nil {
+		v = d.see(i, config)
+	}
+	if v.latest.After(h.at) {
+		return // what it has said since counts
+	}
+	v.latest = h.at
 	if _, news := i.Heard(h.said, h.at); !news || !config.MonitorHealth {
-		if v == nil {
-			v = d.see(i, config)
-		}
 		d.heard(v, h)
 		return
 	}
