@@ -146,7 +146,7 @@ func parseAck(m *nats.Msg) (pubAck, error) {
 			for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
 				n++
 			}
-			if seq, err := strconv.ParseUint(string(rest[:n]), 10, 64); err == nil && !bytes.Contains(rest, []byte(`"error"`)) {
+			if seq, err := strconv.ParseUint(string(rest[:n]), 10, 64); err == nil && seq > 0 && !bytes.Contains(rest, []byte(`"error"`)) {
 				return pubAck{seq: seq}, nil
 			}
 		}
@@ -160,6 +160,9 @@ func parseAck(m *nats.Msg) (pubAck, error) {
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
 		return pubAck{}, fmt.Errorf("read the ack: %w", err)
+	}
+	if answer.Error != nil && answer.Error.ErrCode == 0 {
+		return pubAck{}, fmt.Errorf("the ack is an error without a code: %q", m.Data)
 	}
 	if answer.Error != nil {
 		return pubAck{code: answer.Error.ErrCode, text: answer.Error.Description}, nil
