@@ -54,6 +54,18 @@ func DefaultTypes() Types {
 	return Types{"epu_work_consumer": {Command: []string{"sleep", "2147483647"}}}
 }
 
+// readTypes reads YAML strictly. The decoder panics on some that is none, such as
+// a sequence with nothing in it.
+func readTypes(data []byte) (types Types, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it is no valid YAML: %v", p)
+		}
+	}()
+	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&types)
+	return types, err
+}
+
 // LoadTypes reads a YAML file: name → the keys of Type. A key that is unknown
 // or doubled, a type without a command, and a template that cannot be parsed
 // are errors that name it.
@@ -62,8 +74,7 @@ func LoadTypes(path string) (Types, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: types: %w", err)
 	}
-	var types Types
-	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&types)
+	types, err := readTypes(data)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("agent: types: %s: %w", path, err)
 	}
