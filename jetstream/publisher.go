@@ -139,17 +139,8 @@ func parseAck(m *nats.Msg) (pubAck, error) {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		return pubAck{noResponders: true}, nil
 	}
-	// What nearly every answer looks like: {"stream":"epum_events", "seq":17}
-	if rest, ok := bytes.CutPrefix(m.Data, []byte(`{"stream":"`)); ok {
-		if _, rest, ok = bytes.Cut(rest, []byte(`"seq":`)); ok {
-			n := 0
-			for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
-				n++
-			}
-			if seq, err := strconv.ParseUint(string(rest[:n]), 10, 64); err == nil && seq > 0 && !bytes.Contains(rest, []byte(`"error"`)) {
-				return pubAck{seq: seq}, nil
-			}
-		}
+	if seq := plainAck(m.Data); seq > 0 {
+		return pubAck{seq: seq}, nil
 	}
 	var answer struct {
 		Seq   uint64 `json:"seq"`
@@ -171,4 +162,23 @@ func parseAck(m *nats.Msg) (pubAck, error) {
 		return pubAck{}, fmt.Errorf("the ack has no sequence: %q", m.Data)
 	}
 	return pubAck{seq: answer.Seq}, nil
+}
+
+// plainAck reads what nearly every answer looks like, {"stream":"epum_events",
+// "seq":17}; 0: it is another one.
+func plainAck(data []byte) uint64 {
+	rest, plain := bytes.CutPrefix(data, []byte(`{"stream":"`))
+	_, rest, found := bytes.Cut(rest, []byte(`"seq":`))
+	if !plain || !found || bytes.Contains(rest, []byte(`"error"`)) {
+		return 0
+	}
+	n := 0
+	for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
+		n++
+	}
+	seq, err := strconv.ParseUint(string(rest[:n]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return seq
 }
