@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,13 +70,12 @@ type General struct {
 	// MaxUnhealthyFraction is the part of a domain that may be replaced for
 	// health at a time, [0, 1]; one instance always may.
 	MaxUnhealthyFraction float64
+	TerminationPolicy    string // one of Policies, or PolicyDefault
+	DryRun               bool   // the engine decides and records, and nothing is done
 }
 
 // defaultUnhealthyFraction is max_unhealthy_fraction where it is not given.
 const defaultUnhealthyFraction = 0.5
-
-// laterGeneral are keys that the design names and this version does not have.
-var laterGeneral = []string{"termination_policy", "dry_run"}
 
 // ParseGeneral reads a general section; nil gives the defaults. It fails with a
 // *FieldError.
@@ -84,22 +84,30 @@ func ParseGeneral(section json.RawMessage) (General, error) {
 		EngineClass          string   `json:"engine_class"`
 		ChefCredential       string   `json:"chef_credential"`
 		MaxUnhealthyFraction *float64 `json:"max_unhealthy_fraction"`
+		TerminationPolicy    *string  `json:"termination_policy"`
+		DryRun               bool     `json:"dry_run"`
 	}
-	err := DecodeSection(SectionGeneral, section, &given)
-	if field, ok := errors.AsType[*FieldError](err); ok {
-		for _, key := range laterGeneral {
-			if field.Field == SectionGeneral+"."+key {
-				field.Message = "this version does not have it yet; leave it out"
+	if err := DecodeSection(SectionGeneral, section, &given); err != nil {
+		return General{}, err
+	}
+	g := General{
+		EngineClass: given.EngineClass, ChefCredential: given.ChefCredential, MaxUnhealthyFraction: defaultUnhealthyFraction,
+		DryRun: given.DryRun,
+	}
+	if f := given.MaxUnhealthyFraction; f != nil {
+		if g.MaxUnhealthyFraction = *f; *f < 0 || *f > 1 {
+			return g, &FieldError{Field: SectionGeneral + ".max_unhealthy_fraction", Message: "must be a number from 0 to 1"}
+		}
+	}
+	if p := given.TerminationPolicy; p != nil {
+		if g.TerminationPolicy = *p; !slices.Contains(Policies, *p) {
+			return g, &FieldError{
+				Field:   SectionGeneral + ".termination_policy",
+				Message: fmt.Sprintf("is %q, but must be one of: %s; leave it out for the default", *p, strings.Join(Policies, ", ")),
 			}
 		}
 	}
-	g := General{EngineClass: given.EngineClass, ChefCredential: given.ChefCredential, MaxUnhealthyFraction: defaultUnhealthyFraction}
-	if f := given.MaxUnhealthyFraction; f != nil && err == nil {
-		if g.MaxUnhealthyFraction = *f; *f < 0 || *f > 1 {
-			err = &FieldError{Field: SectionGeneral + ".max_unhealthy_fraction", Message: "must be a number from 0 to 1"}
-		}
-	}
-	return g, err
+	return g, nil
 }
 
 // Health is the health section of a config (design §1), with the defaults

@@ -36,6 +36,15 @@ type View struct {
 	// Spared are unhealthy instances that are not to be replaced yet, by their
 	// ids: they count as the others do. nil: none. See Unhealthy.
 	Spared map[string]bool
+	// Policy says which of too many instances go first: one of Policies or
+	// PolicyDefault.
+	Policy string
+	// Readings are what the domain's metrics were when they were last read; nil:
+	// nothing was. See Measure.
+	Readings Readings
+	// Answer is what was answered to the engine's question; nil where its kind asks
+	// none.
+	Answer *Answer
 	// MaxActions is how many launches and terminations, counted together, one
 	// decision may ask for; what is above is cut off.
 	MaxActions int
@@ -44,6 +53,26 @@ type View struct {
 // Unhealthy reports whether an instance is to be terminated and replaced now.
 // It is what an engine asks in place of the instance's own Unhealthy.
 func (v *View) Unhealthy(i *events.Instance) bool { return i.Unhealthy() && !v.Spared[i.ID] }
+
+// At is the view of the instances at one site alone, of which a decision may have
+// so many actions.
+func (v *View) At(site string, maxActions int) *View {
+	part := *v
+	part.Instances, part.MaxActions = nil, maxActions
+	for _, i := range v.Instances {
+		if i.Site == site {
+			part.Instances = append(part.Instances, i)
+		}
+	}
+	return &part
+}
+
+// Answer is what came of an engine's question: a body, or an error that says in
+// one clause why there is none.
+type Answer struct {
+	Body json.RawMessage
+	Err  string
+}
 
 // Launch asks for one instance.
 type Launch struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Kind is one engine as the registry knows it.
@@ -19,6 +20,19 @@ type Kind struct {
 	// as for a definition, required keys may be missing. It fails with a
 	// *FieldError.
 	Validate func(conf json.RawMessage, complete bool) error
+	// Sensing says which metrics are to be read for a domain with an engine_conf
+	// section that Validate has accepted. nil: the engine reads none.
+	Sensing func(conf json.RawMessage) Sensing
+	// Question says whom to ask before a decide, by an engine_conf section that
+	// Validate has accepted. nil: the engine decides alone.
+	Question func(conf json.RawMessage) Question
+}
+
+// Question is what an engine wants answered before it decides: the view, as JSON
+// (EncodeView), put to a subject.
+type Question struct {
+	Subject string
+	Timeout time.Duration
 }
 
 // Registry is the engines that a process knows. It never changes and is safe

@@ -4,11 +4,9 @@
 package simplest
 
 import (
-	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
@@ -121,83 +119,8 @@ func (e *engine) Reconfigure(given json.RawMessage) error {
 
 // Decide implements engines.Engine.
 func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
-	wanted := *e.conf.preserveN
-	d := engines.Decision{Target: wanted, State: events.EnginePending}
-	healthy, running := 0, 0
-	for _, i := range v.Instances {
-		switch {
-		case !i.Valid():
-		case v.Unhealthy(i):
-			d.Terminations = append(d.Terminations, i.ID)
-		default:
-			healthy++
-			if i.State == events.Running && !i.Unhealthy() {
-				running++
-			}
-		}
-	}
-	unhealthy := len(d.Terminations)
-	d.Terminations = d.Terminations[:min(unhealthy, v.MaxActions)]
-	room := v.MaxActions - len(d.Terminations)
-	switch {
-	case healthy < wanted:
-		d.Launches = e.launches(min(wanted-healthy, room))
-		d.Reason = fmt.Sprintf("%d of %d wanted instances are there: launch %d", healthy, wanted, len(d.Launches))
-	case healthy > wanted:
-		surplus := min(healthy-wanted, room)
-		d.Terminations = append(d.Terminations, victims(v, surplus)...)
-		d.Reason = fmt.Sprintf("%d instances are there and %d are wanted: terminate %d", healthy, wanted, surplus)
-	case running < wanted:
-		d.Reason = fmt.Sprintf("all %d wanted instances are there, %d of them running", wanted, running)
-	case wanted == 0:
-		d.State = events.EngineStable
-		d.Reason = "no instance is wanted, and none is left"
-	default:
-		d.State = events.EngineStable
-		d.Reason = fmt.Sprintf("all %d wanted instances are running", wanted)
-	}
-	if unhealthy > 0 {
-		d.State = events.EnginePending
-		d.Reason += fmt.Sprintf("; terminate %d unhealthy", min(unhealthy, v.MaxActions))
-	}
-	return d, nil
-}
-
-func (e *engine) launches(n int) []engines.Launch {
-	launches := make([]engines.Launch, n)
-	for i := range launches {
-		launches[i] = engines.Launch{DeployableType: e.conf.deployable, Site: e.conf.site, Allocation: e.conf.allocation}
-	}
-	return launches
-}
-
-// victims chooses n instances to terminate that need not be replaced: the
-// unhealthy ones that are spared first, then those that do not run yet, then the
-// newest.
-func victims(v *engines.View, n int) []string {
-	var candidates []*events.Instance
-	for _, i := range v.Instances {
-		if i.Valid() && !v.Unhealthy(i) {
-			candidates = append(candidates, i)
-		}
-	}
-	slices.SortFunc(candidates, func(a, b *events.Instance) int {
-		return cmp.Or(cmp.Compare(worth(a), worth(b)), cmp.Compare(b.ID, a.ID))
-	})
-	ids := make([]string, n)
-	for i := range ids {
-		ids[i] = candidates[i].ID
-	}
-	return ids
-}
-
-// worth orders what may be terminated.
-func worth(i *events.Instance) int {
-	switch {
-	case i.Unhealthy():
-		return 0
-	case i.State < events.Running:
-		return 1
-	}
-	return 2
+	return v.Keep(engines.Fleet{
+		Wanted: *e.conf.preserveN,
+		Launch: engines.Launch{DeployableType: e.conf.deployable, Site: e.conf.site, Allocation: e.conf.allocation},
+	}), nil
 }

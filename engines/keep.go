@@ -1,0 +1,191 @@
+package engines
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// Fleet is a number of instances that an engine keeps, and what they are like.
+type Fleet struct {
+	Wanted    int
+	Launch    Launch   // what one more instance is like
+	Retirable []string // ids of instances that go first where there are too many; nil: none
+	Unique    *Unique  // what each instance has for itself; nil: nothing
+}
+
+// Keep decides what makes the instances of a view the wanted number: what is
+// unhealthy is terminated, what is missing launched, and what is too much
+// terminated, the victims by the domain's termination policy. The engine states
+// its own reason before the one that is given.
+func (v *View) Keep(f Fleet) Decision {
+	d := Decision{Target: f.Wanted, State: events.EnginePending}
+	healthy, running := 0, 0
+	for _, i := range v.Instances {
+		switch {
+		case !i.Valid():
+		case v.Unhealthy(i):
+			d.Terminations = append(d.Terminations, i.ID)
+		default:
+			healthy++
+			if i.State == events.Running && !i.Unhealthy() {
+				running++
+			}
+		}
+	}
+	unhealthy := len(d.Terminations)
+	d.Terminations = d.Terminations[:min(unhealthy, v.MaxActions)]
+	room := v.MaxActions - len(d.Terminations)
+	switch {
+	case healthy < f.Wanted:
+		missing := min(f.Wanted-healthy, room)
+		d.Launches = v.launches(f, missing)
+		d.Reason = fmt.Sprintf("%d of %d wanted instances are there: launch %d", healthy, f.Wanted, len(d.Launches))
+		if short := missing - len(d.Launches); short > 0 {
+			d.Reason += fmt.Sprintf("; %d more wait, since all %d values of %q are taken", short, len(f.Unique.Values), f.Unique.Key)
+		}
+	case healthy > f.Wanted:
+		surplus := min(healthy-f.Wanted, room)
+		d.Terminations = append(d.Terminations, v.victims(surplus, f.Retirable)...)
+		d.Reason = fmt.Sprintf("%d instances are there and %d are wanted: terminate %d", healthy, f.Wanted, surplus)
+	case running < f.Wanted:
+		d.Reason = fmt.Sprintf("all %d wanted instances are there, %d of them running", f.Wanted, running)
+	case f.Wanted == 0:
+		d.State = events.EngineStable
+		d.Reason = "no instance is wanted, and none is left"
+	default:
+		d.State = events.EngineStable
+		d.Reason = fmt.Sprintf("all %d wanted instances are running", f.Wanted)
+	}
+	if unhealthy > 0 {
+		d.State = events.EnginePending
+		d.Reason += fmt.Sprintf("; terminate %d unhealthy", min(unhealthy, v.MaxActions))
+	}
+	return d
+}
+
+// Healthy counts the instances that an engine may reckon with: valid ones that
+// are not to be replaced now.
+func (v *View) Healthy() (n int) {
+	for _, i := range v.Instances {
+		if i.Valid() && !v.Unhealthy(i) {
+			n++
+		}
+	}
+	return n
+}
+
+func (v *View) launches(f Fleet, n int) []Launch {
+	if f.Unique == nil {
+		return slices.Repeat([]Launch{f.Launch}, n)
+	}
+	var launches []Launch
+	for _, value := range f.Unique.free(v, n) {
+		one := f.Launch
+		one.ExtraVars = f.Unique.lay(one.ExtraVars, value)
+		launches = append(launches, one)
+	}
+	return launches
+}
+
+// The termination policies (general.termination_policy): which of too many
+// instances go first, after the retirable ones.
+const (
+	PolicyDefault        = ""                // unhealthy ones that wait for a replacement, then those that do not run yet, then the newest
+	PolicyNewest         = "newest"          // whatever their state
+	PolicyOldest         = "oldest"          // whatever their state
+	PolicyUnhealthyFirst = "unhealthy-first" // unhealthy ones and those out of contact, then as by default
+)
+
+// Policies are those that a config may name.
+var Policies = []string{PolicyNewest, PolicyOldest, PolicyUnhealthyFirst}
+
+// victims chooses n instances to terminate that need not be replaced.
+func (v *View) victims(n int, retirable []string) []string {
+	var candidates []*events.Instance
+	for _, i := range v.Instances {
+		if i.Valid() && !v.Unhealthy(i) {
+			candidates = append(candidates, i)
+		}
+	}
+	retire := make(map[string]bool, len(retirable))
+	for _, id := range retirable {
+		retire[id] = true
+	}
+	slices.SortFunc(candidates, func(a, b *events.Instance) int {
+		switch {
+		case retire[a.ID] != retire[b.ID]:
+			if retire[a.ID] {
+				return -1
+			}
+			return 1
+		case v.Policy == PolicyOldest:
+			return cmp.Compare(a.ID, b.ID)
+		case v.Policy == PolicyNewest:
+			return cmp.Compare(b.ID, a.ID)
+		}
+		return cmp.Or(cmp.Compare(v.worth(a), v.worth(b)), cmp.Compare(b.ID, a.ID))
+	})
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = candidates[i].ID
+	}
+	return ids
+}
+
+// worth orders what may be terminated.
+func (v *View) worth(i *events.Instance) int {
+	switch {
+	case i.Unhealthy():
+		return 0
+	case v.Policy == PolicyUnhealthyFirst && i.Health == events.HealthOutOfContact:
+		return 1
+	case i.State < events.Running:
+		return 2
+	}
+	return 3
+}
+
+// Unique is a launch variable of which each live instance has a value of its own;
+// a replacement takes over the freed one.
+type Unique struct {
+	Key    string
+	Values []string // in the order in which they are taken
+}
+
+// free gives up to n values that no instance has which stays.
+func (u *Unique) free(v *View, n int) []string {
+	taken := map[string]bool{}
+	for _, i := range v.Instances {
+		if i.Valid() && !v.Unhealthy(i) {
+			var vars map[string]json.RawMessage
+			if json.Unmarshal(i.ExtraVars, &vars) == nil {
+				var value string
+				if json.Unmarshal(vars[u.Key], &value) == nil {
+					taken[value] = true
+				}
+			}
+		}
+	}
+	var free []string
+	for _, value := range u.Values {
+		if len(free) < n && !taken[value] {
+			free = append(free, value)
+		}
+	}
+	return free
+}
+
+// lay puts a value into a launch's variables.
+func (u *Unique) lay(vars json.RawMessage, value string) json.RawMessage {
+	all := map[string]json.RawMessage{}
+	if len(vars) > 0 {
+		_ = json.Unmarshal(vars, &all) // an object, as every engine gives
+	}
+	all[u.Key], _ = json.Marshal(value)
+	laid, _ := json.Marshal(all)
+	return laid
+}

@@ -1,0 +1,154 @@
+package engines
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// OfDomain is whose reading a domain's own is, among those of its instances.
+const OfDomain = "-"
+
+// Reading is a metric's value by its sample function.
+type Reading struct {
+	Value float64   `json:"value"`
+	Time  time.Time `json:"time"` // of its newest sample, UTC
+}
+
+// Readings are what a domain's metrics were when they were last read.
+type Readings map[string]map[string]Reading // metric → instance id or OfDomain → reading
+
+// Metric is how an engine reads a metric.
+type Metric struct {
+	Name      string
+	Domain    bool          // the domain's own reading counts
+	Instances bool          // those of its running instances count
+	Fresh     time.Duration // a reading that is older is missing
+	OnMissing string        // OnMissingHold or another of its kind
+}
+
+// What an engine does where readings are missing (engine_conf.on_missing).
+const (
+	OnMissingHold   = "hold"            // no scale-in by less than half of the running instances
+	OnMissingIgnore = "ignore_instance" // what was read counts
+	OnMissingOut    = "fail_out"        // by less than half of the running instances it scales out
+)
+
+// OnMissingAll are those that a config may name.
+var OnMissingAll = []string{OnMissingHold, OnMissingIgnore, OnMissingOut}
+
+// mostNamed bounds how many instances without a reading are named in a record.
+const mostNamed = 20
+
+// Measured is the average of a metric's readings and what it rests on. Its JSON is
+// what a decision record says the engine saw.
+type Measured struct {
+	Metric        string   `json:"metric"`
+	Average       *float64 `json:"average"`                  // nil: nothing fresh was read
+	Fresh         int      `json:"fresh"`                    // readings in the average
+	Running       int      `json:"running"`                  // instances that were to be read
+	Missing       int      `json:"missing,omitempty"`        // of those, and of the domain's own, that were not, or are no number
+	Stale         int      `json:"stale,omitempty"`          // among the missing: too old
+	Absent        []string `json:"absent,omitempty"`         // some of the missing
+	OldestSeconds float64  `json:"oldest_seconds,omitempty"` // age of the oldest one in the average
+	OnMissing     string   `json:"on_missing,omitempty"`     // where something is missing: what was done
+
+	enough bool
+}
+
+// Measure takes the average over what is fresh. Missing is never zero: NaN, the
+// infinities and what is stale count as missing.
+func (v *View) Measure(m Metric) Measured {
+	got := Measured{Metric: m.Name}
+	readings, sum := v.Readings[m.Name], 0.0
+	read := func(whose string) bool {
+		r, ok := readings[whose]
+		age := v.Now.Sub(r.Time)
+		switch {
+		case !ok || math.IsNaN(r.Value) || math.IsInf(r.Value, 0):
+		case age > m.Fresh:
+			got.Stale++
+		default:
+			got.Fresh++
+			sum += r.Value
+			got.OldestSeconds = max(got.OldestSeconds, age.Seconds())
+			return true
+		}
+		got.Missing++
+		if len(got.Absent) < mostNamed {
+			got.Absent = append(got.Absent, whose)
+		}
+		return false
+	}
+	got.enough = true
+	if m.Domain {
+		got.enough = read(OfDomain)
+	}
+	if m.Instances {
+		fresh := 0
+		for _, i := range v.Instances {
+			if i.State == events.Running && !i.Unhealthy() {
+				got.Running++
+				if read(i.ID) {
+					fresh++
+				}
+			}
+		}
+		got.enough = got.enough && 2*fresh >= got.Running
+	}
+	if got.Fresh > 0 {
+		average := sum / float64(got.Fresh)
+		if !math.IsInf(average, 0) {
+			got.Average = &average
+		}
+	}
+	if got.Missing > 0 {
+		got.OnMissing = m.OnMissing
+	}
+	return got
+}
+
+// MayScaleIn reports whether enough is known to take instances away.
+func (m *Measured) MayScaleIn() bool {
+	return m.Average != nil && (m.enough || m.OnMissing == OnMissingIgnore)
+}
+
+// FailsOut reports whether so little is known that the domain is to scale out.
+func (m *Measured) FailsOut() bool { return m.OnMissing == OnMissingOut && !m.enough }
+
+// Sensing is what a domain's config says of its metrics.
+type Sensing struct {
+	Source    string            // its name in engines/sensors; "": nothing is read
+	Instances []string          // metrics of each instance
+	Domain    []string          // metrics of the domain as a whole
+	Statistic string            // how samples of a period become one value
+	Period    time.Duration     // of which samples are asked for
+	Data      []float64         // the series that the source mockcloudwatch gives
+	Queries   map[string]string // metric → query template, for a source that takes one
+}
+
+// Metric is how the engine of a config reads one of its metrics. A reading is
+// stale once it is older than two periods.
+func (s *Sensing) Metric(name, onMissing string) Metric {
+	return Metric{
+		Name: name, Domain: slices.Contains(s.Domain, name), Instances: slices.Contains(s.Instances, name),
+		Fresh: 2 * s.Period, OnMissing: onMissing,
+	}
+}
+
+// The statistics that engine_conf.sample_function may name.
+const (
+	StatisticAverage     = "Average"
+	StatisticSum         = "Sum"
+	StatisticSampleCount = "SampleCount"
+	StatisticMaximum     = "Maximum"
+	StatisticMinimum     = "Minimum"
+	StatisticSeries      = "Series" // the values themselves, the oldest first; an engine reads the last one
+)
+
+// Statistics are all of them.
+var Statistics = []string{
+	StatisticSeries, StatisticAverage, StatisticSum, StatisticSampleCount, StatisticMaximum, StatisticMinimum,
+}

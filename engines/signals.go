@@ -1,0 +1,181 @@
+package engines
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// SensorTypes are the sources of metrics that engine_conf.sensor_type may name
+// (engines/sensors).
+var SensorTypes = []string{"nats", "prometheus", "opentsdb", "cloudwatch", "mockcloudwatch"}
+
+// defaultPeriod is engine_conf.sample_period where it is not given.
+const defaultPeriod = 90 * time.Second
+
+// mostMetrics bounds how many metrics one domain has read, of each kind.
+const mostMetrics = 32
+
+// GivenSensing are the keys of an engine_conf that say what is measured, for an
+// engine's own struct to embed; nil: absent or null.
+type GivenSensing struct {
+	SensorType     *string           `json:"sensor_type"`
+	Sensors        []string          `json:"monitor_sensors"`
+	DomainSensors  []string          `json:"monitor_domain_sensors"`
+	SampleFunction *string           `json:"sample_function"`
+	SamplePeriod   *float64          `json:"sample_period"`
+	SensorData     []float64         `json:"sensor_data"`
+	SensorQueries  map[string]string `json:"sensor_queries"`
+}
+
+// Sensing checks the keys and fills in the defaults. It fails with a *FieldError.
+func (g *GivenSensing) Sensing() (Sensing, error) {
+	s := Sensing{
+		Instances: g.Sensors, Domain: g.DomainSensors, Statistic: StatisticAverage, Period: defaultPeriod,
+		Data: []float64{0}, Queries: g.SensorQueries,
+	}
+	if g.SensorType != nil {
+		if s.Source = *g.SensorType; !slices.Contains(SensorTypes, s.Source) {
+			return s, RefuseEngineConf("sensor_type", fmt.Sprintf("is %q, but must be one of: %s", s.Source, strings.Join(SensorTypes, ", ")))
+		}
+	}
+	if g.SampleFunction != nil {
+		if s.Statistic = *g.SampleFunction; !slices.Contains(Statistics, s.Statistic) {
+			return s, RefuseEngineConf("sample_function", fmt.Sprintf("is %q, but must be one of: %s", s.Statistic, strings.Join(Statistics, ", ")))
+		}
+	}
+	if p := g.SamplePeriod; p != nil {
+		const most = 24 * time.Hour // as long as pushed samples are kept
+		if s.Period = seconds(*p); *p <= 0 || s.Period > most {
+			return s, RefuseEngineConf("sample_period", "must be a number of seconds above 0, at most 86400")
+		}
+	}
+	for _, list := range []struct {
+		key     string
+		metrics []string
+	}{{"monitor_sensors", s.Instances}, {"monitor_domain_sensors", s.Domain}} {
+		if len(list.metrics) > mostMetrics {
+			return s, RefuseEngineConf(list.key, fmt.Sprintf("names %d metrics, at most %d are allowed", len(list.metrics), mostMetrics))
+		}
+		for n, metric := range list.metrics {
+			if err := events.CheckName(metric); err != nil {
+				return s, RefuseEngineConf(fmt.Sprintf("%s.%d", list.key, n), "must be a name: "+err.Error())
+			}
+		}
+	}
+	if len(g.SensorData) > 0 {
+		s.Data = g.SensorData
+	}
+	return s, nil
+}
+
+// GivenLaunch are the keys of an engine_conf that say what is launched, for an
+// engine's own struct to embed; nil: absent or null.
+type GivenLaunch struct {
+	Site       *string                    `json:"iaas_site"`
+	Allocation *string                    `json:"iaas_allocation"`
+	Type       *string                    `json:"deployable_type"`
+	Vars       map[string]json.RawMessage `json:"provisioner_vars"` // the outbox reads them
+}
+
+// Launch checks the keys. With complete false they may be missing. It fails with
+// a *FieldError.
+func (g *GivenLaunch) Launch(complete bool) (l Launch, err error) {
+	for _, f := range []struct {
+		key   string
+		given *string
+		into  *string
+		what  string
+	}{
+		{"iaas_site", g.Site, &l.Site, "the site whose provisioner is asked"},
+		{"iaas_allocation", g.Allocation, &l.Allocation, "the size of an instance, as the provisioner knows it"},
+		{"deployable_type", g.Type, &l.DeployableType, "what is launched"},
+	} {
+		if f.given == nil {
+			if complete {
+				return l, RefuseEngineConf(f.key, "is required: "+f.what)
+			}
+			continue
+		}
+		if err := events.CheckName(*f.given); err != nil {
+			return l, RefuseEngineConf(f.key, "must be a name: "+err.Error())
+		}
+		*f.into = *f.given
+	}
+	return l, nil
+}
+
+// GivenUnique are the keys of an engine_conf that set its instances apart, for an
+// engine's own struct to embed; nil: absent or null.
+type GivenUnique struct {
+	Key    *string  `json:"unique_key"`
+	Values NameList `json:"unique_values"`
+}
+
+// Unique checks the keys; nil where they are not given. It fails with a
+// *FieldError.
+func (g *GivenUnique) Unique() (*Unique, error) {
+	switch {
+	case g.Key == nil && g.Values == nil:
+		return nil, nil //nolint:nilnil // nothing sets the instances apart
+	case g.Key == nil:
+		return nil, RefuseEngineConf("unique_key", "is required with unique_values: the variable that each instance has a value of its own of")
+	case g.Values == nil:
+		return nil, RefuseEngineConf("unique_values", "is required with unique_key: a list of values, or a string with commas between them")
+	}
+	if err := events.CheckName(*g.Key); err != nil {
+		return nil, RefuseEngineConf("unique_key", "must be a name: "+err.Error())
+	}
+	seen := map[string]bool{}
+	for _, value := range g.Values {
+		if value == "" || seen[value] {
+			return nil, RefuseEngineConf("unique_values", fmt.Sprintf("has the value %q, but each must be there once and not be empty", value))
+		}
+		seen[value] = true
+	}
+	return &Unique{Key: *g.Key, Values: g.Values}, nil
+}
+
+// NameList is a list of strings in a config: a JSON array, or one string with
+// commas between them, blanks around them left out.
+type NameList []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *NameList) UnmarshalJSON(data []byte) error {
+	if len(data) == 0 || data[0] != '"' {
+		return json.Unmarshal(data, (*[]string)(l))
+	}
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	*l = NameList{}
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			*l = append(*l, part)
+		}
+	}
+	return nil
+}
+
+// RefuseEngineConf refuses a key of an engine_conf. It gives a *FieldError.
+func RefuseEngineConf(key, message string) error {
+	return &FieldError{Field: SectionEngineConf + "." + key, Message: message}
+}
+
+// NotNegative refuses a number below 0, an infinite one, and none.
+func NotNegative(key string, n float64) error {
+	if n < 0 || math.IsNaN(n) || math.IsInf(n, 0) {
+		return RefuseEngineConf(key, fmt.Sprintf("is %g, but must be a number of at least 0", n))
+	}
+	return nil
+}
+
+// Seconds is a number of seconds of a config as a duration; one too long for the
+// type becomes the longest.
+func Seconds(s float64) time.Duration { return seconds(s) }
