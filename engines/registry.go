@@ -31,8 +31,9 @@ type Kind struct {
 // Question is what an engine wants answered before it decides: the view, as JSON
 // (EncodeView), put to a subject.
 type Question struct {
-	Subject string
-	Timeout time.Duration
+	Subject  string // "": nobody is asked
+	Timeout  time.Duration
+	Settings json.RawMessage // told with the view; nil: none
 }
 
 // Registry is the engines that a process knows. It never changes and is safe

@@ -1,0 +1,184 @@
+package external_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/external"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+const conf = `{"subject":"policies.web","iaas_site":"s","deployable_type":"t"}`
+
+func TestKind_Validate(t *testing.T) {
+	kind := external.Kind("epum")
+	for _, tt := range []struct {
+		name, conf     string
+		incomplete     bool
+		field, message string // "": accepted
+	}{
+		{name: "the least", conf: `{"subject":"a"}`},
+		{name: "all", conf: `{"subject":"a.b-c","timeout":0.5,"settings":{"x":[1]},"iaas_site":"s","iaas_allocation":"a","deployable_type":"t","provisioner_vars":{},"sensor_type":"nats","monitor_sensors":["load"]}`},
+		{name: "nothing", conf: `{}`, field: "subject", message: "is required"},
+		{name: "nothing, incomplete", conf: `{}`, incomplete: true},
+		{name: "null", conf: `{"subject":null}`, field: "subject", message: "is required"},
+		{name: "empty", conf: `{"subject":""}`, field: "subject", message: "must have 1 to"},
+		{name: "the server's own", conf: `{"subject":"$JS.API.STREAM.PURGE.epum_events"}`, field: "subject", message: "server's own"},
+		{name: "an inbox", conf: `{"subject":"_INBOX.a"}`, field: "subject", message: "server's own"},
+		{name: "epum's own", conf: `{"subject":"epum.cmd.bob.remove_domain"}`, field: "subject", message: "epum's own"},
+		{name: "the prefix itself", conf: `{"subject":"epum"}`, field: "subject", message: "epum's own"},
+		{name: "only like the prefix", conf: `{"subject":"epumx.a"}`},
+		{name: "wildcard", conf: `{"subject":"a.*"}`, field: "subject", message: "wildcards"},
+		{name: "empty token", conf: `{"subject":"a..b"}`, field: "subject", message: "tokens"},
+		{name: "a blank", conf: `{"subject":"a b"}`, field: "subject", message: "tokens"},
+		{name: "too long", conf: `{"subject":"` + strings.Repeat("a", 2000) + `"}`, field: "subject", message: "must have 1 to"},
+		{name: "no time", conf: `{"subject":"a","timeout":0}`, field: "timeout", message: "above 0"},
+		{name: "too much time", conf: `{"subject":"a","timeout":31}`, field: "timeout", message: "at most 30"},
+		{name: "settings of another kind", conf: `{"subject":"a","settings":[1]}`, field: "settings", message: "JSON object"},
+		{name: "unknown", conf: `{"subject":"a","preserve_n":1}`, field: "preserve_n", message: "not known"},
+		{name: "bad site", conf: `{"subject":"a","iaas_site":".."}`, field: "iaas_site", message: "must be a name"},
+		{name: "bad source", conf: `{"subject":"a","sensor_type":"x"}`, field: "sensor_type", message: "one of"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := kind.Validate(json.RawMessage(tt.conf), !tt.incomplete)
+			refused, ok := errors.AsType[*engines.FieldError](err)
+			switch {
+			case tt.field == "" && err != nil:
+				t.Fatal(err)
+			case tt.field != "" && (!ok || refused.Field != "engine_conf."+tt.field || !strings.Contains(refused.Message, tt.message)):
+				t.Fatalf("got %v, want %s: …%s…", err, tt.field, tt.message)
+			}
+		})
+	}
+}
+
+// view has two instances that run, of which one is ill.
+func view(answer *engines.Answer) *engines.View {
+	return &engines.View{
+		Domain: events.DomainID{Owner: "o", Name: "d"}, Seq: 9, Now: time.Unix(100, 0), Seed: 7, MaxActions: 3, Memory: json.RawMessage(`{"n":1}`),
+		Instances: []*events.Instance{
+			{ID: "a", State: events.Running, Health: events.HealthOK, Domain: events.DomainID{Owner: "o", Name: "d"}},
+			{ID: "b", State: events.Running, Health: events.HealthMissing, Domain: events.DomainID{Owner: "o", Name: "d"}},
+		},
+		Answer: answer,
+	}
+}
+
+func decide(t *testing.T, v *engines.View) engines.Decision {
+	t.Helper()
+	e, err := external.Kind("epum").New(json.RawMessage(conf), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := e.Decide(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestEngine_Decide(t *testing.T) {
+	got := decide(t, view(&engines.Answer{Body: json.RawMessage(
+		`{"launches":[{},{"site":"other","deployable_type":"u","allocation":"big","extravars":{"k":"v"}}],"terminations":["b"],` +
+			`"reason":"two are wanted","engine_state":"PENDING_DE","target":2,"memory":{"n":2}}`,
+	)}))
+	want := engines.Decision{
+		Launches: []engines.Launch{
+			{DeployableType: "t", Site: "s"},
+			{DeployableType: "u", Site: "other", Allocation: "big", ExtraVars: json.RawMessage(`{"k":"v"}`)},
+		},
+		Terminations: []string{"b"}, Reason: "two are wanted", State: events.EnginePending, Target: 2,
+		Memory: json.RawMessage(`{"n":2}`), Saw: json.RawMessage(`{"subject":"policies.web"}`),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestEngine_Decide_unsound leaves the domain as it is, and says why.
+func TestEngine_Decide_unsound(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer *engines.Answer
+		reason string
+	}{
+		"not asked":            {nil, "nobody has been asked"},
+		"no answer":            {&engines.Answer{Err: "no answer within 2s"}, "no answer within 2s"},
+		"no JSON":              {&engines.Answer{Body: json.RawMessage(`hello`)}, "no decision"},
+		"another kind":         {&engines.Answer{Body: json.RawMessage(`[1]`)}, "no decision"},
+		"empty":                {&engines.Answer{Body: json.RawMessage(``)}, "no decision"},
+		"no reason":            {&engines.Answer{Body: json.RawMessage(`{}`)}, "no reason"},
+		"unknown field":        {&engines.Answer{Body: json.RawMessage(`{"reason":"x","launch":1}`)}, "no decision"},
+		"says no":              {&engines.Answer{Body: json.RawMessage(`{"error":"I am tired"}`)}, "I am tired"},
+		"too much":             {&engines.Answer{Body: json.RawMessage(`{"reason":"x","launches":[{},{},{},{}]}`)}, "4 actions, at most 3"},
+		"a stranger's":         {&engines.Answer{Body: json.RawMessage(`{"reason":"x","terminations":["z"]}`)}, "no instance of the domain"},
+		"bad site":             {&engines.Answer{Body: json.RawMessage(`{"reason":"x","launches":[{"site":".."}]}`)}, "its launch 0: site"},
+		"bad vars":             {&engines.Answer{Body: json.RawMessage(`{"reason":"x","launches":[{"extravars":[1]}]}`)}, "extravars"},
+		"bad state":            {&engines.Answer{Body: json.RawMessage(`{"reason":"x","engine_state":"FINE"}`)}, "engine_state"},
+		"below nothing":        {&engines.Answer{Body: json.RawMessage(`{"reason":"x","target":-1}`)}, "below 0"},
+		"a reason like a book": {&engines.Answer{Body: json.RawMessage(`{"reason":"` + strings.Repeat("x", 2000) + `"}`)}, "1024 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := decide(t, view(tt.answer))
+			if len(d.Launches)+len(d.Terminations) > 0 || d.State != events.EngineUnknown || string(d.Memory) != `{"n":1}` || d.Target != 1 {
+				t.Errorf("it does something: %+v", d)
+			}
+			if !strings.Contains(d.Reason, tt.reason) || !strings.Contains(d.Reason, "the domain stays as it is") {
+				t.Errorf("reason %q lacks %q", d.Reason, tt.reason)
+			}
+		})
+	}
+}
+
+func TestEncodeView(t *testing.T) {
+	v := view(nil)
+	v.Readings = engines.Readings{"load": {"a": {Value: 0.5, Time: time.Unix(99, 0).UTC()}}}
+	data, err := engines.EncodeView(v, json.RawMessage(`{"x":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got engines.WireView
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	instances := got.Instances
+	got.Instances = nil
+	want := engines.WireView{
+		Owner: "o", Domain: "d", Seq: 9, Now: time.Unix(100, 0).UTC(), Seed: 7, MaxActions: 3, Settings: json.RawMessage(`{"x":1}`),
+		Memory: json.RawMessage(`{"n":1}`), Unhealthy: []string{"b"}, Readings: v.Readings,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(instances) != 2 || !strings.Contains(string(instances[0]), `"instance_id":"a"`) {
+		t.Errorf("instances: %s", instances)
+	}
+}
+
+func FuzzDecodeDecision(f *testing.F) {
+	for _, seed := range []string{
+		`{"reason":"x","launches":[{}],"terminations":["a"]}`, `{"error":"no"}`, `{"reason":"x","memory":{"a":[1]}}`, `{}`, `[`, `{"reason":"x","reason":"y"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		v := view(nil)
+		d, err := engines.DecodeDecision(v, body, engines.Launch{DeployableType: "t", Site: "s"})
+		if err != nil {
+			return
+		}
+		if d.Reason == "" || len(d.Launches)+len(d.Terminations) > v.MaxActions {
+			t.Errorf("unsound: %+v", d)
+		}
+		for _, l := range d.Launches {
+			if events.CheckName(l.Site) != nil || events.CheckName(l.DeployableType) != nil {
+				t.Errorf("launch %+v", l)
+			}
+		}
+	})
+}
