@@ -135,7 +135,7 @@ type attempt struct {
 	key       events.Key
 	id        string    // of the event, one for all tries; "": none was made yet
 	sure      bool      // the replica has passed a barrier since the command came
-	removed   uint64    // sequence of the .removed event that guards a name that is not in the fold; 0: none
+	removed   uint64    // sequence of what guards a name that is not in the fold: a .removed event, or what is none; 0: nothing
 	unread    time.Time // from here on the log may have its event, as far as is known; zero: what the replica remembers will do
 	conflicts int
 }
@@ -223,7 +223,8 @@ func (a *attempt) draft(v View, ev events.Event) events.Draft {
 }
 
 // catchUp lets the replica fold what the append ran into. Where the name was
-// not in the fold, it looks whether a removed one guards it.
+// not in the fold, it looks whether a removed one, or a message that is no event,
+// guards it.
 func (a *attempt) catchUp(ctx context.Context, v View, conflict *events.ConflictError) error {
 	if v.Seq == 0 {
 		last, err := a.h.Log.Last(ctx, a.key)
@@ -231,8 +232,9 @@ func (a *attempt) catchUp(ctx context.Context, v View, conflict *events.Conflict
 			return fmt.Errorf("read the last event of %s: %w", a.key, err)
 		}
 		a.removed = 0
-		if last.Type == events.TypeDomainRemoved || last.Type == events.TypeDefinitionRemoved {
-			a.removed = last.Seq
+		switch last.Type {
+		case events.TypeDomainRemoved, events.TypeDefinitionRemoved, events.Foreign{}.Type():
+			a.removed = last.Seq // once it is folded, what stands before it is, too
 		}
 		return a.h.Replica.WaitFor(ctx, last.Seq)
 	}

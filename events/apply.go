@@ -8,9 +8,9 @@ import (
 // Apply folds one event into the state. It is total and does nothing but change
 // the state: an event that is not above the state's or its document's sequence
 // is skipped, one that creates nothing is ignored where there is no document,
-// and an Unknown only moves its document's sequence. An event changes no other
-// document than its own subject's: one that is of another kind than its subject
-// counts as unknown.
+// and an Unknown or Foreign only moves its document's sequence. An event changes no
+// other document than its own subject's: one that is of another kind than its
+// subject counts as unknown.
 func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for each event type: splitting would hide that it is exhaustive
 	if env.Seq <= s.Seq {
 		return
@@ -21,7 +21,9 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 	}
 	domain, name, ok := env.Key.Parts()
 	if !ok {
-		s.unknown[env.Key] = ev.Type()
+		if _, foreign := ev.(Foreign); !foreign {
+			s.unknown[env.Key] = ev.Type()
+		}
 		return
 	}
 	kind := env.Key.Kind()
@@ -64,17 +66,21 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 		e := s.entry(domain)
 		e.decision = &Decision{Domain: domain, ID: env.ID, Time: env.Time, decisionBody: decisionBody(ev), Seq: env.Seq}
 	case LeaderElected:
-		s.leader = Leader{Process: ev.Process, Epoch: env.Seq, Time: s.Time}
+		s.leader = Leader{Process: ev.Process, Epoch: env.Seq, Time: s.Time, Seq: env.Seq}
 	case PassCommitted:
 	case Unknown:
-		s.applyUnknown(env, ev, domain, name)
+		s.unknown[env.Key] = ev.Name
+		s.pass(env, ev, domain, name)
+	case Foreign:
+		s.pass(env, ev, domain, name)
 	}
 }
 
 // happensTo reports whether an event is one of a kind of aggregate, which is the
-// second word of its wire name. An Unknown may be one of any.
+// second word of its wire name. An Unknown or Foreign may be one of any.
 func happensTo(ev Event, kind Kind) bool {
-	if _, unknown := ev.(Unknown); unknown {
+	switch ev.(type) {
+	case Unknown, Foreign:
 		return true
 	}
 	rest, _ := strings.CutPrefix(ev.Type(), "epum.")
@@ -121,7 +127,7 @@ func (s *State) changeDomain(id DomainID, ev Event, seq uint64) {
 		d.Subscribers = slices.DeleteFunc(slices.Clone(d.Subscribers), func(x Subscriber) bool { return x.Name == ev.SubscriberName })
 	case DomainRemovalRequested:
 		d.Removed = true
-	default: // an Unknown: only Seq moves
+	default: // an Unknown or Foreign: only Seq moves
 	}
 	s.domains[id].domain = &d
 }
@@ -182,7 +188,7 @@ func (s *State) changeInstance(domain DomainID, id string, ev Event, env Envelop
 		if ev.ErrorTime != nil {
 			i.ErrorTime = ev.ErrorTime
 		}
-	default: // an Unknown: only Seq moves
+	default: // an Unknown or Foreign: only Seq moves
 	}
 	e.instances[n] = &i
 }
@@ -211,8 +217,8 @@ func (i *Instance) thrive(env Envelope) {
 	}
 }
 
-func (s *State) applyUnknown(env Envelope, ev Unknown, domain DomainID, name string) {
-	s.unknown[env.Key] = ev.Name
+// pass moves the sequence of what an Unknown or Foreign is about, and nothing else.
+func (s *State) pass(env Envelope, ev Event, domain DomainID, name string) {
 	switch env.Key.Kind() {
 	case KindDefinition:
 		if old := s.definitions[name]; old != nil {
@@ -225,12 +231,22 @@ func (s *State) applyUnknown(env Envelope, ev Unknown, domain DomainID, name str
 	case KindInstance:
 		s.changeInstance(domain, name, ev, env)
 	case KindDecision:
-		if old := s.Decision(domain); old != nil {
-			d := *old
-			d.Seq = env.Seq
-			s.domains[domain].decision = &d
+		d := Decision{Domain: s.domainID(domain)}
+		old := s.Decision(domain)
+		if old != nil {
+			d = *old
 		}
-	case KindLeader, KindPass:
+		d.Seq = env.Seq
+		// Where no decision was made yet, a document of none counts as a guard only,
+		// like that of a domain that has gone: what else would guard the first one?
+		if _, foreign := ev.(Foreign); foreign || old != nil {
+			s.entry(domain).decision = &d
+		}
+	case KindLeader:
+		if s.leader.Epoch > 0 {
+			s.leader.Seq = env.Seq
+		}
+	case KindPass:
 	}
 }
 

@@ -20,10 +20,12 @@ func Encode(ev Event) ([]byte, error) {
 }
 
 // Decode gives the event of a type and a body. It is total: a type that this
-// program does not know, or a body that it cannot read, gives an Unknown.
-// Unknown fields are ignored.
+// program does not know, or a body that it cannot read, gives an Unknown, and no
+// type at all a Foreign. Unknown fields are ignored.
 func Decode(typ string, body []byte) Event { //nolint:gocyclo // one case for each event type
 	switch typ {
+	case "":
+		return Foreign{}
 	case TypeDefinitionAdded:
 		return decode[DefinitionAdded](typ, body)
 	case TypeDefinitionUpdated:

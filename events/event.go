@@ -139,6 +139,11 @@ type (
 		Name string
 		Err  error // nil: the type is not known
 	}
+	// Foreign is a message on the log's subjects that is no event: it names no
+	// type, so no epum of any version wrote it. Whoever may send a server or
+	// another service a request can put one there, as the reply. It changes
+	// nothing, but guards have to count it.
+	Foreign struct{}
 )
 
 // Limits of what the log and the state bucket hold (design §5), in bytes.
@@ -201,6 +206,9 @@ func (PassCommitted) Type() string { return TypePassCommitted }
 // Type implements Event.
 func (u Unknown) Type() string { return u.Name }
 
+// Type implements Event: it has none.
+func (Foreign) Type() string { return "" }
+
 func (DefinitionAdded) event()        {}
 func (DefinitionUpdated) event()      {}
 func (DefinitionRemoved) event()      {}
@@ -219,3 +227,4 @@ func (DecisionMade) event()           {}
 func (LeaderElected) event()          {}
 func (PassCommitted) event()          {}
 func (Unknown) event()                {}
+func (Foreign) event()                {}

@@ -62,6 +62,7 @@ type Leader struct {
 	Process string
 	Epoch   uint64    // sequence of its election; 0: nobody ever led
 	Time    time.Time // of its election
+	Seq     uint64    // of the last message on the subject: Epoch, unless a foreign one followed
 }
 
 // State is the fold of a log: everything epum knows. It is not safe for
@@ -223,7 +224,7 @@ func (s *State) seqOf(kind Kind, domain DomainID, name string) uint64 {
 			}
 		}
 	case KindLeader:
-		return s.leader.Epoch
+		return s.leader.Seq
 	case KindPass:
 	}
 	return 0

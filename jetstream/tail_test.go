@@ -76,7 +76,7 @@ func TestLog_Tail(t *testing.T) {
 			t.Errorf("%v, the end was %d", seqs, end.Seq)
 		}
 	})
-	t.Run("unknown type", func(t *testing.T) {
+	t.Run("no event", func(t *testing.T) {
 		js, err := natsjs.New(nc)
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +87,7 @@ func TestLog_Tail(t *testing.T) {
 		}
 		g, _, _ := tail(t, log, projections.TailStart{From: ack.Sequence})
 		g.waitFor(t, 1)
-		if _, ok := g.evs[0].(events.Unknown); !ok || g.envs[0].ID != "" {
+		if _, ok := g.evs[0].(events.Foreign); !ok || g.envs[0].ID != "" {
 			t.Errorf("%+v %+v", g.envs[0], g.evs[0])
 		}
 	})

@@ -146,7 +146,7 @@ func (r *Replica) loadChanged(ctx context.Context, c Checkpoint, state *events.S
 	}
 	missed := map[events.Key]bool{}
 	err = r.source.Keys(ctx, c.Seq, end.Seq, func(k events.Key) {
-		if k.Kind() != events.KindPass && state.SeqOf(k) == 0 {
+		if documented(k) && state.SeqOf(k) == 0 {
 			missed[k] = true
 		}
 	})

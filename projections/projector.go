@@ -137,12 +137,16 @@ func (p *Projector) takeOver(ctx context.Context) error {
 		return p.rewrite(ctx)
 	}
 	keys := map[events.Key]uint64{}
-	err = p.source.Keys(ctx, checkpoint.Seq, p.replica.Applied(), func(k events.Key) { keys[k] = 0 })
+	err = p.source.Keys(ctx, checkpoint.Seq, p.replica.Applied(), func(k events.Key) {
+		if documented(k) {
+			keys[k] = 0
+		}
+	})
 	if err != nil {
 		return err
 	}
 	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 {
-		maps.Copy(keys, p.feed.Take()) // what has been folded since Applied was asked
+		maps.Copy(keys, p.changed()) // what has been folded since Applied was asked
 		return keys
 	})
 	if err != nil {
@@ -193,11 +197,18 @@ func (p *Projector) stillMine(ctx context.Context) error {
 
 // flush writes what the feed has collected.
 func (p *Projector) flush(ctx context.Context) error {
-	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 { return p.feed.Take() })
+	snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 { return p.changed() })
 	if err != nil {
 		return err
 	}
 	return p.write(ctx, snap)
+}
+
+// changed takes from the feed the keys that may have a document.
+func (p *Projector) changed() map[events.Key]uint64 {
+	keys := p.feed.Take()
+	maps.DeleteFunc(keys, func(k events.Key, _ uint64) bool { return !documented(k) })
+	return keys
 }
 
 // snapshot is the documents of some keys as of one sequence.
@@ -240,9 +251,6 @@ func (p *Projector) write(ctx context.Context, snap snapshot) error {
 	var batch []Entry
 	bytes := 0
 	for k := range snap.keys {
-		if k.Kind() == events.KindPass {
-			continue
-		}
 		e := Entry{Key: k}
 		if d := snap.documents[k]; d != nil {
 			e.Value = d.AppendJSON(nil)
@@ -256,6 +264,13 @@ func (p *Projector) write(ctx context.Context, snap snapshot) error {
 		batch, bytes = append(batch, e), bytes+len(e.Value)
 	}
 	return p.writeBatch(ctx, batch, snap.checkpoint)
+}
+
+// documented reports whether a key is of something that can have a document. Any
+// subject may have a foreign message, also one that would hit the checkpoint.
+func documented(k events.Key) bool {
+	_, _, ok := k.Parts()
+	return ok && k.Kind() != events.KindPass
 }
 
 func (p *Projector) writeBatch(ctx context.Context, batch []Entry, checkpoint Checkpoint) error {
