@@ -9,6 +9,11 @@ type Prefix string
 // DefaultPrefix is the prefix of a cell that names none.
 const DefaultPrefix Prefix = "epum"
 
+// MaxSubjectBytes is the longest subject that epum sends to. The server closes a
+// connection for good on which a line of the protocol, of subject, reply and sizes,
+// has more than 4,096 bytes; no name makes a subject as long as this.
+const MaxSubjectBytes = 3 << 10
+
 // Event is the subject of an aggregate's events: <prefix>.event.<key>.
 func (p Prefix) Event(k Key) string { return string(p) + ".event." + string(k) }
 

@@ -293,8 +293,11 @@ func (r *recorder) Write(p []byte) (int, error) {
 }
 
 // said reports whether something was logged.
-func (r *recorder) said(what string) bool {
+func (r *recorder) said(what string) bool { return r.times(what) > 0 }
+
+// times is how often something was logged.
+func (r *recorder) times(what string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return strings.Contains(r.text.String(), what)
+	return strings.Count(r.text.String(), what)
 }

@@ -244,7 +244,7 @@ func (s *Service) lead() *passes.Leader {
 // onTerm starts what a leader does beside the passes. What ends it does not wait,
 // for the next leader does: two that overlap do no harm.
 func (s *Service) onTerm(t *passes.Term) (end func(), err error) {
-	calls := natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat}
+	calls := natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat, Logger: s.log}
 	stop, err := natsapi.ServeLeader(s.nc, s.cfg.Prefix, calls)
 	if err != nil {
 		return nil, err

@@ -77,6 +77,7 @@ type Config struct {
 type API struct {
 	nc      *nats.Conn
 	conf    Config
+	replies replies
 	service micro.Service
 	ctx     context.Context // ends when Stop gives up waiting
 	cancel  context.CancelFunc
@@ -97,7 +98,7 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 	if conf.Logger == nil {
 		conf.Logger = slog.Default()
 	}
-	a := &API{nc: nc, conf: conf, stats: map[string]*opStats{}}
+	a := &API{nc: nc, conf: conf, replies: replies{nc, conf.Prefix, conf.Logger}, stats: map[string]*opStats{}}
 	for op := range a.operations() {
 		a.stats[op] = &opStats{}
 	}
@@ -178,7 +179,7 @@ func (a *API) serve(op string, work answer, msg micro.Request) {
 	body, err := a.try(ctx, op, work, incoming{subject: msg.Subject(), header: nats.Header(msg.Headers()), body: msg.Data()})
 	code := 200
 	if err == nil {
-		err = a.reply(msg.Reply(), body)
+		err = a.replies.send(msg.Reply(), &nats.Msg{Data: body})
 	}
 	if err != nil {
 		code = a.refuse(op, msg, err)
@@ -201,20 +202,13 @@ func (a *API) try(ctx context.Context, op string, work answer, in incoming) (bod
 	return work(ctx, r)
 }
 
-func (a *API) reply(to string, body []byte) error {
-	if to == "" {
-		return nil
-	}
-	return a.nc.Publish(to, body)
-}
-
 // refuse answers with an error and gives its code.
 func (a *API) refuse(op string, msg micro.Request, err error) int {
 	told := a.told(op, msg.Subject(), err)
 	if errors.Is(told, commands.ErrUnavailable) {
 		a.conf.Logger.Warn("request not answered for sure", "op", op, "subject", msg.Subject(), "error", err)
 	}
-	if err := respondError(a.nc, msg.Reply(), told); err != nil {
+	if err := a.replies.refuse(msg.Reply(), told); err != nil {
 		a.conf.Logger.Error("reply failed", "op", op, "subject", msg.Subject(), "error", err)
 	}
 	return told.Code

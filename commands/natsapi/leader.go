@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -128,6 +129,7 @@ type LeaderCalls struct {
 	Run       func(ctx context.Context, pass string) (PassResult, error)
 	Orphan    func(nodeID, site string)        // hears of each orphan reported by any process
 	Heartbeat func(nodeID string, body []byte) // hears of each heartbeat of an instance
+	Logger    *slog.Logger                     // nil: slog.Default()
 }
 
 // ServeLeader answers the calls that only the leader can: a leader starts it
@@ -135,6 +137,10 @@ type LeaderCalls struct {
 // passes under way.
 func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
+	answers := replies{nc, prefix, calls.Logger}
+	if answers.log == nil {
+		answers.log = slog.Default()
+	}
 	var subs []*nats.Subscription
 	stop = func() {
 		cancel()
@@ -147,14 +153,14 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 	for subject, handle := range map[string]nats.MsgHandler{
 		prefix.LeaderCall(OpRunPass): func(msg *nats.Msg) {
 			go func() {
-				if err := servePass(ctx, nc, msg, calls.Run); err != nil {
-					_ = respondError(nc, msg.Reply, commands.AsError(err)) // the asker's time-out covers a lost reply
+				if err := answers.pass(ctx, msg, calls.Run); err != nil {
+					_ = answers.refuse(msg.Reply, commands.AsError(err)) // the asker's time-out covers a lost reply
 				}
 			}()
 		},
 		prefix.LeaderCall(opOrphan): func(msg *nats.Msg) {
 			var o orphanReport
-			if json.Unmarshal(msg.Data, &o) == nil && o.NodeID != "" {
+			if json.Unmarshal(msg.Data, &o) == nil && events.CheckName(o.NodeID) == nil && (o.Site == "" || events.CheckName(o.Site) == nil) {
 				calls.Orphan(o.NodeID, o.Site)
 			}
 		},
@@ -182,14 +188,15 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 	return stop, nil
 }
 
-func servePass(ctx context.Context, nc *nats.Conn, msg *nats.Msg, run func(context.Context, string) (PassResult, error)) error {
+// pass runs a pass and answers with its result.
+func (r replies) pass(ctx context.Context, msg *nats.Msg, run func(context.Context, string) (PassResult, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
 	var request passRequest
 	if err := json.Unmarshal(msg.Data, &request); err != nil {
 		return commands.ErrBadRequest.With("the request is not valid JSON")
 	}
-	stopPulse := pulse(nc, msg.Reply)
+	stopPulse := r.pulse(msg.Reply)
 	result, err := run(ctx, request.Pass)
 	stopPulse()
 	if errors.Is(err, context.Canceled) {
@@ -202,18 +209,18 @@ func servePass(ctx context.Context, nc *nats.Conn, msg *nats.Msg, run func(conte
 	if err != nil {
 		return err
 	}
-	return nc.Publish(msg.Reply, body)
+	return r.send(msg.Reply, &nats.Msg{Data: body})
 }
 
 // pulse says at once, and until stop, that a pass is under way.
-func pulse(nc *nats.Conn, to string) (stop func()) {
+func (r replies) pulse(to string) (stop func()) {
 	ended := make(chan struct{})
 	var beating sync.WaitGroup
 	beating.Go(func() {
 		tick := time.NewTicker(leaderPulse)
 		defer tick.Stop()
-		for {
-			if err := nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header{headerPulse: {"1"}}}); err != nil {
+		for r.allowed(to) {
+			if err := r.send(to, &nats.Msg{Header: nats.Header{headerPulse: {"1"}}}); err != nil {
 				return // the connection is closed
 			}
 			select {

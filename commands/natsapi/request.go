@@ -2,14 +2,11 @@ package natsapi
 
 import (
 	"context"
-	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
@@ -93,47 +90,4 @@ func (a *API) command(ctx context.Context, r *request) ([]byte, error) {
 		return nil, err
 	}
 	return append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}'), nil
-}
-
-// errorBody is the body of an error reply.
-type errorBody struct {
-	Error *commands.Error `json:"error"`
-}
-
-// errorReply is an error in the form of the micro package, with no subject.
-func errorReply(told *commands.Error) (*nats.Msg, error) {
-	body, err := json.Marshal(errorBody{told})
-	if err != nil {
-		return nil, err
-	}
-	return &nats.Msg{
-		Header: nats.Header{
-			micro.ErrorCodeHeader: {strconv.Itoa(told.Code)},
-			micro.ErrorHeader:     {oneLine(told.Error())},
-		},
-		Data: body,
-	}, nil
-}
-
-// respondError sends an error.
-func respondError(nc *nats.Conn, to string, told *commands.Error) error {
-	if to == "" {
-		return nil
-	}
-	m, err := errorReply(told)
-	if err != nil {
-		return err
-	}
-	m.Subject = to
-	return nc.PublishMsg(m)
-}
-
-// oneLine makes text fit for a header.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
 }
