@@ -188,6 +188,9 @@ func decodeReport(nodeID string, body []byte) (*report, error) {
 	if site := rep.fields["site"]; jsontext.Value(site).Kind() == '"' {
 		rep.site, _ = form.text("site")
 	}
+	if events.CheckName(rep.site) != nil {
+		rep.site = "" // nobody's: it becomes part of a subject
+	}
 	return rep, nil
 }
 

@@ -1,6 +1,9 @@
 package events
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Prefix is the first token of every subject and the first word of every
 // stream and bucket of one cell (design §7, `prefix`; "epum" by default).
@@ -13,6 +16,14 @@ const DefaultPrefix Prefix = "epum"
 // connection for good on which a line of the protocol, of subject, reply and sizes,
 // has more than 4,096 bytes; no name makes a subject as long as this.
 const MaxSubjectBytes = 3 << 10
+
+// CheckSubject refuses a subject that is too long to be sent to.
+func CheckSubject(subject string) error {
+	if len(subject) > MaxSubjectBytes {
+		return fmt.Errorf("events: a subject of %d bytes, at most %d are allowed: %.80s…", len(subject), MaxSubjectBytes, subject)
+	}
+	return nil
+}
 
 // Event is the subject of an aggregate's events: <prefix>.event.<key>.
 func (p Prefix) Event(k Key) string { return string(p) + ".event." + string(k) }

@@ -30,6 +30,9 @@ type ConnectConfig struct {
 	// Wait lets Connect succeed where no server can be reached yet: it goes on
 	// trying in the background. False: Connect fails.
 	Wait bool
+	// Closed is called once, when the connection is closed for good: by Close, with
+	// nil, or by the server's wish, with its reason. nil: nobody is told.
+	Closed func(reason error)
 }
 
 // Connect opens a connection that reconnects for ever and notices a frozen
@@ -63,6 +66,9 @@ func Connect(cfg ConnectConfig) (*nats.Conn, error) {
 			}
 			log.Warn("nats error", "error", err)
 		}),
+	}
+	if cfg.Closed != nil {
+		opts = append(opts, nats.ClosedHandler(func(nc *nats.Conn) { cfg.Closed(nc.LastError()) }))
 	}
 	if cfg.Creds != "" {
 		opts = append(opts, nats.UserCredentials(cfg.Creds))

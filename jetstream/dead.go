@@ -24,19 +24,22 @@ const (
 const (
 	// maxReason is the longest reason that is kept, in bytes.
 	maxReason = 1 << 10
+	// maxDeadSubject is the most of the original subject that is kept, in bytes:
+	// twice what a line of the protocol has.
+	maxDeadSubject = 8 << 10
 	// deadRoom is what the headers of a dead letter may take, in bytes.
-	deadRoom = 4 << 10
+	deadRoom = maxDeadSubject + maxReason + 2<<10
 )
 
 // bury moves a message to the dead letters and returns when they have it. A repeat
 // within two minutes is told by the message id.
 func (in *Inbox) bury(ctx context.Context, d delivery, reason string) error {
 	m := &nats.Msg{
-		Subject: in.prefix.Dead(d.msg.Subject()),
+		Subject: deadSubject(in.prefix, d.msg.Subject()),
 		Data:    d.msg.Data(),
 		Header: nats.Header{
 			HeaderDeadReason:  {oneLine(reason)},
-			HeaderDeadSubject: {d.msg.Subject()},
+			HeaderDeadSubject: {fit(d.msg.Subject(), maxDeadSubject)},
 			HeaderDeadTime:    {d.meta.Timestamp.UTC().Format(time.RFC3339Nano)},
 			headerMsgID:       {d.id()},
 		},
@@ -55,16 +58,34 @@ func (in *Inbox) bury(ctx context.Context, d delivery, reason string) error {
 	return nil
 }
 
-// oneLine makes a text fit for a header.
-func oneLine(text string) string {
+// deadSubject is where a message of a subject is buried. Whoever sent it chose the
+// subject: one that cannot be sent to is made what can, and stands in the header.
+func deadSubject(prefix events.Prefix, original string) string {
+	subject := strings.Map(func(r rune) rune {
+		if r <= ' ' {
+			return '_'
+		}
+		return r
+	}, prefix.Dead(original))
+	if len(subject) > events.MaxSubjectBytes {
+		subject = strings.TrimRight(subject[:events.MaxSubjectBytes], ".")
+	}
+	return subject
+}
+
+// oneLine makes a reason fit for a header.
+func oneLine(reason string) string { return fit(reason, maxReason) }
+
+// fit makes a text fit for a header, with at most so many bytes.
+func fit(text string, most int) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))
-	if len(text) > maxReason {
-		text = strings.ToValidUTF8(text[:maxReason], "")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "")
 	}
 	return text
 }

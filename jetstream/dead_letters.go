@@ -97,6 +97,9 @@ func (d *Dead) Retry(ctx context.Context, seq uint64) (id string, err error) {
 	if letter.Truncated {
 		return "", fmt.Errorf("dead letter %d: %w", seq, ErrTruncated)
 	}
+	if err := events.CheckSubject(letter.Subject); err != nil {
+		return "", fmt.Errorf("send dead letter %d again: %w", seq, err)
+	}
 	id = "dead-" + strconv.FormatUint(seq, 10) + "-" + strconv.FormatInt(letter.Arrived.UnixNano(), 36)
 	m := &nats.Msg{Subject: letter.Subject, Data: letter.Body, Header: nats.Header{
 		headerMsgID: {id}, "Nats-Expected-Stream": {d.prefix.Stream(events.StreamInbox)},

@@ -120,7 +120,7 @@ func (p *publisher) sendBatch(ctx context.Context, size int, message func(n int)
 			m.Header[headerBatchCommit] = []string{"1"}
 			return p.send(ctx, m, ackPatience)
 		}
-		if err := p.nc.PublishMsg(m); err != nil {
+		if err := p.put(m); err != nil {
 			return pubAck{}, err
 		}
 	}

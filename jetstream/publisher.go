@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 // pubAck is a stream's answer to a publish.
@@ -81,6 +83,15 @@ func (p *publisher) take(token uint64) chan *nats.Msg {
 	return ch
 }
 
+// put sends a message, unless its subject would cost the connection: the error then
+// wraps ErrRefused.
+func (p *publisher) put(m *nats.Msg) error {
+	if err := events.CheckSubject(m.Subject); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return p.nc.PublishMsg(m)
+}
+
 // send publishes a message and waits for the stream's answer, at most for
 // patience. An error says that there was none: the outcome is not known.
 func (p *publisher) send(ctx context.Context, m *nats.Msg, patience time.Duration) (pubAck, error) {
@@ -107,7 +118,7 @@ func (p *publisher) publish(m *nats.Msg) (sentMessage, error) {
 	w.m[sent.token] = sent.answer
 	w.mu.Unlock()
 	m.Reply = p.prefix + strconv.FormatUint(sent.token, 36)
-	if err := p.nc.PublishMsg(m); err != nil {
+	if err := p.put(m); err != nil {
 		p.take(sent.token)
 		return sentMessage{}, err
 	}

@@ -192,6 +192,8 @@ func (s *Service) connect(ctx context.Context) error {
 	var err error
 	s.nc, err = jetstream.Connect(jetstream.ConnectConfig{
 		URL: s.url, Creds: s.cfg.NATS.Creds, Name: "epum " + s.cfg.Process, Logger: s.log,
+		// Whoever lives on without it would be mute for ever; the next one is not.
+		Closed: func(reason error) { s.end(fmt.Errorf("the connection to NATS was closed for good: %w", reason)) },
 	})
 	if err != nil {
 		return err
@@ -279,12 +281,17 @@ func (s *Service) run(name string, work func(context.Context) error) {
 		defer close(p.done)
 		err := work(ctx)
 		if ctx.Err() == nil {
-			select {
-			case s.fatal <- fmt.Errorf("%s ended: %w", name, err):
-			default:
-			}
+			s.end(fmt.Errorf("%s ended: %w", name, err))
 		}
 	}()
+}
+
+// end ends the process with its first error.
+func (s *Service) end(err error) {
+	select {
+	case s.fatal <- err:
+	default:
+	}
 }
 
 func (s *Service) status(ctx context.Context) (natsapi.Status, error) {
@@ -313,6 +320,9 @@ type sender struct{ nc *nats.Conn }
 
 // Send implements passes.Sender.
 func (s sender) Send(subject string, headers map[string][]string, body []byte) error {
+	if err := events.CheckSubject(subject); err != nil {
+		return err
+	}
 	return s.nc.PublishMsg(&nats.Msg{Subject: subject, Header: headers, Data: body})
 }
 

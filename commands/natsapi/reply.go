@@ -41,7 +41,7 @@ func (r replies) send(to string, m *nats.Msg) error {
 // to what belongs to the server, such as $JS.API or $KV, and not to one so long that
 // the server would close the connection.
 func (r replies) allowed(to string) bool {
-	return to != "" && to[0] != '$' && len(to) <= events.MaxSubjectBytes && !strings.HasPrefix(to, string(r.prefix)+".")
+	return to != "" && to[0] != '$' && events.CheckSubject(to) == nil && !strings.HasPrefix(to, string(r.prefix)+".")
 }
 
 // refuse answers a request with an error.
