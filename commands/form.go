@@ -39,8 +39,8 @@ type formField struct {
 var decoders sync.Pool
 
 // ReadForm reads a body: one JSON object in valid UTF-8, no name twice at any
-// depth, nothing behind it. An empty body is {}. It fails with an
-// ErrBadRequest.
+// depth, no value nested more than events.MaxDepth levels, nothing behind it. An
+// empty body is {}. It fails with an ErrBadRequest.
 func ReadForm(body []byte) (*Form, error) {
 	f := &Form{}
 	if len(body) == 0 {
@@ -70,6 +70,9 @@ func ReadForm(body []byte) (*Form, error) {
 		value, err := dec.ReadValue()
 		if err != nil {
 			return nil, notJSON(err)
+		}
+		if events.TooDeep(value) {
+			return nil, badField(field.name, "is nested more than %d levels deep", events.MaxDepth)
 		}
 		end := dec.InputOffset()
 		field.value = json.RawMessage(body[end-int64(len(value)) : end : end])

@@ -171,7 +171,7 @@ func decodeReport(nodeID string, body []byte) (*report, error) {
 	}
 	form, err := ReadForm(compact)
 	if err != nil {
-		return malformed("the report is no JSON object: %v", err)
+		return malformed("the report is malformed: %s", AsError(err).Message)
 	}
 	rep := &report{fields: make(map[string]json.RawMessage, len(form.fields))}
 	for _, f := range form.fields {

@@ -110,6 +110,9 @@ func TestReporter_Handle_DeadLetters(t *testing.T) {
 		"not UTF-8":         "{\"node_id\":\"i\",\"state\":\"500-STARTED\",\"a\":\"\xff\"}",
 		"doubled":           `{"node_id":"i","state":"500-STARTED","a":1,"a":2}`,
 		"instance too big":  `{"node_id":"i","state":"500-STARTED","b":"` + big + `"}`,
+		"too deep":          `{"node_id":"i","state":"500-STARTED","a":` + nested(101) + `}`,
+		"far too deep":      `{"node_id":"i","state":"500-STARTED","a":` + nested(9_998) + `}`,
+		"no end to it":      `{"node_id":"i","state":"500-STARTED","a":` + nested(20_000) + `}`,
 		"same state, large": `{"node_id":"i","state":"400-PENDING","b":"` + big + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,10 +125,16 @@ func TestReporter_Handle_DeadLetters(t *testing.T) {
 	if err := p.reporter.Handle(t.Context(), "i", []byte(`{"node_id":"i","state":"500-STARTED","a":"`+big+`x"}`)); err != nil {
 		t.Errorf("a large field in place of another: %v", err)
 	}
-	if end := p.end(t); end != before+1 {
-		t.Errorf("%d events, want 1", end-before)
+	if err := p.reporter.Handle(t.Context(), "i", []byte(`{"node_id":"i","state":"600-RUNNING","deep":`+nested(100)+`}`)); err != nil {
+		t.Errorf("as deep as may be: %v", err)
+	}
+	if end := p.end(t); end != before+2 {
+		t.Errorf("%d events, want 2", end-before)
 	}
 }
+
+// nested is a list so many levels deep.
+func nested(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 
 func TestReporter_Handle_Unknown(t *testing.T) {
 	both := startCell(t, 2)

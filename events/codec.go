@@ -7,12 +7,17 @@ import (
 )
 
 // Encode gives the JSON body of an event. Text is kept as it is (no HTML
-// escapes). It fails only where a raw JSON value inside is no JSON.
-func Encode(ev Event) ([]byte, error) {
+// escapes). It fails only where a raw JSON value inside is no JSON, or nested so
+// deep that Decode could not read the event back.
+func Encode(ev Event) (body []byte, err error) {
 	if report, ok := ev.(StateChanged); ok {
-		return report.encode()
+		body, err = report.encode()
+	} else {
+		body, err = marshal(ev)
 	}
-	body, err := marshal(ev)
+	if err == nil && deeper(body, mostDepth) {
+		err = fmt.Errorf("it is nested more than %d levels deep", mostDepth)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("events: encode %s: %w", ev.Type(), err)
 	}

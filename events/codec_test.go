@@ -156,6 +156,49 @@ func TestEncode_RefusesNoJSON(t *testing.T) {
 	}
 }
 
+// TestEncode_RefusesTooDeep: what is encoded can be decoded.
+func TestEncode_RefusesTooDeep(t *testing.T) {
+	report := func(value string) events.Event {
+		return events.StateChanged{State: events.Running, Fields: map[string]json.RawMessage{"x": []byte(value)}}
+	}
+	for name, tt := range map[string]struct {
+		ev events.Event
+		ok bool
+	}{
+		"report":                {report(nested(9_998)), true},
+		"report, one more":      {report(nested(9_999)), false},
+		"report, far too deep":  {report(nested(20_000)), false},
+		"brackets in a string":  {report(`"\"` + strings.Repeat("[", 30_000) + `"`), true},
+		"many beside the other": {report("[" + strings.Repeat("[],", 20_000) + "[]]"), true},
+		"launch":                {events.LaunchRequested{ExtraVars: []byte(`{"x":` + nested(9_998) + `}`)}, true},
+		"launch, one more":      {events.LaunchRequested{ExtraVars: []byte(`{"x":` + nested(9_999) + `}`)}, false},
+		"health":                {events.HealthChanged{Errors: rawList(nested(9_998))}, true},
+		"health, one more":      {events.HealthChanged{Errors: rawList(nested(9_999))}, false},
+		"definition, one more":  {events.DefinitionAdded{Definition: config(`{"x":`+nested(9_998)+`}`, "", "")}, false},
+	} {
+		body, err := events.Encode(tt.ev)
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, unknown := events.Decode(tt.ev.Type(), body).(events.Unknown); err == nil && unknown {
+			t.Errorf("%s: cannot be read back", name)
+		}
+	}
+}
+
+func TestTooDeep(t *testing.T) {
+	for value, want := range map[string]bool{
+		`1`: false, nested(100): false, nested(101): true, `"` + strings.Repeat("[", 300) + `"`: false,
+		`{"a":` + nested(99) + `,"b":` + nested(99) + `}`: false, `{"a":[],"b":` + nested(100) + `}`: true,
+		`["\\",` + nested(100) + `]`: true, `["\"` + strings.Repeat("{", 300) + `"]`: false,
+	} {
+		if got := events.TooDeep([]byte(value)); got != want {
+			t.Errorf("%.20s… of %d bytes: %v", value, len(value), got)
+		}
+	}
+}
+
 // keyOf is a key that an event of a type may happen to.
 func keyOf(typ string) events.Key {
 	parts := strings.Split(typ, ".")

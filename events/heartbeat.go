@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,10 @@ type Heartbeat struct {
 // a quarter of an instance's document.
 const maxErrors = MaxInstanceBytes / 4
 
-// DecodeHeartbeat reads the heartbeat of an instance. Unknown fields, among
-// them its timestamp, are ignored: what counts is when it is heard.
+// DecodeHeartbeat reads the heartbeat of an instance. It fails where it is no JSON
+// object, is another's, or says no state: all else is ignored where it is not as it
+// should be, as are unknown fields, among them its timestamp: what counts is when it
+// is heard.
 func DecodeHeartbeat(nodeID string, body []byte) (Heartbeat, error) {
 	var h Heartbeat
 	var reported, node string
@@ -35,13 +38,15 @@ func DecodeHeartbeat(nodeID string, body []byte) (Heartbeat, error) {
 		case "state":
 			reported, err = text(value)
 		case "caller":
-			h.Address, err = text(value)
+			h.Address, _ = text(value) // "" where it is no string
 		case "error":
 			failure = present(value)
 		case "error_time":
-			h.ErrorTime, err = moment(value)
+			if at, err := moment(value); err == nil {
+				h.ErrorTime = at
+			}
 		case "failed_processes":
-			err = json.Unmarshal(value, &processes)
+			processes = elements(value)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -66,6 +71,14 @@ func DecodeHeartbeat(nodeID string, body []byte) (Heartbeat, error) {
 	return Heartbeat{}, fmt.Errorf("events: heartbeat: state %q is none of OK, MONITOR_ERROR, PROCESS_ERROR", reported)
 }
 
+// elements gives the values of a valid JSON array; nil where it is none.
+func elements(array []byte) (list []json.RawMessage) {
+	if json.Unmarshal(array, &list) != nil {
+		return nil
+	}
+	return list
+}
+
 // errorsOf is the list of errors, as much of it as may be kept.
 func errorsOf(failure json.RawMessage, processes []json.RawMessage) (list []json.RawMessage) {
 	all := processes
@@ -74,15 +87,38 @@ func errorsOf(failure json.RawMessage, processes []json.RawMessage) (list []json
 	}
 	size := 0
 	for n, e := range all {
-		compact, err := marshal(e)
-		if size += len(compact); err != nil || size > maxErrors {
+		kept, err := json.RawMessage(nil), errTooLarge
+		if len(e) <= MaxInstanceBytes {
+			kept, err = keepable(e)
+		}
+		if size += len(kept); err != nil || size > maxErrors {
 			left := fmt.Sprintf("%d more errors are left out: they are too large", len(all)-n)
 			return append(list, appendString(nil, left))
 		}
-		list = append(list, compact)
+		list = append(list, kept)
 	}
 	return list
 }
+
+// keepable is an error as it is kept: without white space, and what other readers
+// refuse made right: invalid text, and members of the same name, of which the last counts.
+func keepable(value json.RawMessage) (json.RawMessage, error) {
+	switch {
+	case TooDeep(value):
+		return appendString(nil, fmt.Sprintf("an error is left out: it is nested more than %d levels deep", MaxDepth)), nil
+	case wellFormed(value):
+		return marshal(value)
+	}
+	var plain any
+	numbers := json.NewDecoder(bytes.NewReader(value))
+	numbers.UseNumber() // they stay as they are written
+	if err := numbers.Decode(&plain); err != nil {
+		return nil, err
+	}
+	return marshal(plain)
+}
+
+var errTooLarge = errors.New("it is too large")
 
 var errNoTime = errors.New("a time from 1970 to 9999 is wanted")
 

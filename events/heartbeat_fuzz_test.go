@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -30,6 +31,11 @@ func FuzzDecodeHeartbeat(f *testing.F) {
 			}
 			if diff := cmp.Diff(events.Event(ev), events.Decode(ev.Type(), data)); diff != "" {
 				t.Fatal("another one in the log:", diff)
+			}
+			for _, e := range ev.Errors {
+				if !jsontext.Value(e).IsValid() || events.TooDeep(e) {
+					t.Fatalf("others cannot read %q", e)
+				}
 			}
 			heard := *i
 			heard.Health, heard.Errors, heard.ErrorTime = ev.Health, ev.Errors, ev.ErrorTime

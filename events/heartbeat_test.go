@@ -30,6 +30,22 @@ func TestDecodeHeartbeat(t *testing.T) {
 			"seconds", `{"node_id":"n","state":"MONITOR_ERROR","error_time":1767322800.5,"failed_processes":null,"error":null}`,
 			events.Heartbeat{Health: events.HealthMonitorError, ErrorTime: time.Date(2026, 1, 2, 3, 0, 0, 5e8, time.UTC)},
 		},
+		{"error_time is no time", `{"node_id":"n","state":"MONITOR_ERROR","error_time":"","error":"x"}`, events.Heartbeat{Health: events.HealthMonitorError, Errors: rawList(`"x"`)}},
+		{"failed_processes is no list", `{"node_id":"n","state":"MONITOR_ERROR","failed_processes":{},"error":1}`, events.Heartbeat{Health: events.HealthMonitorError, Errors: rawList(`1`)}},
+		{"all optional ones wrong", `{"node_id":"n","state":"OK","caller":5,"error_time":"soon","failed_processes":"p","timestamp":{}}`, events.Heartbeat{Health: events.HealthOK}},
+		{"later than any time", `{"node_id":"n","state":"OK","error_time":"9999-12-31T23:59:59-01:00"}`, events.Heartbeat{Health: events.HealthOK}},
+		{"seconds after the last year", `{"node_id":"n","state":"OK","error_time":253402300800}`, events.Heartbeat{Health: events.HealthOK}},
+		{"seconds before the first", `{"node_id":"n","state":"OK","error_time":-1}`, events.Heartbeat{Health: events.HealthOK}},
+		{
+			"errors that other readers refuse", "{\"node_id\":\"n\",\"state\":\"PROCESS_ERROR\",\"error\":\"a\xffb\",\"failed_processes\":[" +
+				`{"n":1.50,"b":{"x":1,"x":2},"n":1e400},"\ud800","\ud83d\ude00",[[{"a":1,"\u0061":2}]],{ "ok" : ["ä<", 1.0] }]}`,
+			events.Heartbeat{Health: events.HealthProcessError, Errors: rawList(`"a�b"`, `{"b":{"x":2},"n":1e400}`, `"�"`, `"😀"`, `[[{"a":2}]]`, `{"ok":["ä<",1.0]}`)},
+		},
+		{
+			"errors too deep", `{"node_id":"n","state":"PROCESS_ERROR","error":` + nested(101) + `,"failed_processes":[` + nested(100) + `,` + nested(9000) + `]}`,
+			events.Heartbeat{Health: events.HealthProcessError, Errors: rawList(
+				`"an error is left out: it is nested more than 100 levels deep"`, nested(100), `"an error is left out: it is nested more than 100 levels deep"`)},
+		},
 		{"an address that is no name", `{"node_id":"n","state":"OK","caller":".."}`, events.Heartbeat{Health: events.HealthOK}},
 		{"errors of one that is ok", `{"node_id":"n","state":"OK","error":"x"}`, events.Heartbeat{Health: events.HealthOK}},
 	} {
@@ -40,16 +56,16 @@ func TestDecodeHeartbeat(t *testing.T) {
 	}
 	for _, body := range []string{
 		``, `[]`, `{}`, `nonsense`, `{"node_id":"n"}`, `{"state":"OK"}`, `{"node_id":"m","state":"OK"}`, `{"node_id":1,"state":"OK"}`,
-		`{"node_id":"n","state":"MISSING"}`, `{"node_id":"n","state":"600-RUNNING"}`, `{"node_id":"n","state":"OK","caller":7}`,
-		`{"node_id":"n","state":"OK","error_time":"soon"}`, `{"node_id":"n","state":"OK","error_time":"9999-12-31T23:59:59-01:00"}`,
-		`{"node_id":"n","state":"OK","error_time":253402300800}`, `{"node_id":"n","state":"OK","error_time":-1}`,
-		`{"node_id":"n","state":"OK","failed_processes":"p"}`, `{"node_id":"n","state":"OK"`,
+		`{"node_id":"n","state":"MISSING"}`, `{"node_id":"n","state":"600-RUNNING"}`, `{"node_id":"n","state":1}`, `{"node_id":"n","state":"OK"`,
 	} {
 		if got, err := events.DecodeHeartbeat("n", []byte(body)); err == nil {
 			t.Errorf("%s: %+v", body, got)
 		}
 	}
 }
+
+// nested is a list so many levels deep.
+func nested(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 
 func TestDecodeHeartbeat_largeErrors(t *testing.T) {
 	t.Parallel()

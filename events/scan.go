@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 )
 
 // Most of a log are launches and reports, and a replay reads them all; most of a
@@ -51,6 +52,49 @@ func validMembers(object []byte, each func(name, value []byte) error) error {
 	return nil
 }
 
+// MaxDepth is how many levels deep a JSON value given from outside may be nested. What
+// is kept of one stands some levels deep in an event, in a document and in an answer,
+// and no reader has to take more than mostDepth.
+const MaxDepth = 100
+
+// mostDepth is how many levels deep encoding/json reads.
+const mostDepth = 10_000
+
+// TooDeep reports whether a valid JSON value is nested more than MaxDepth levels.
+func TooDeep(value []byte) bool { return deeper(value, MaxDepth) }
+
+// deeper reports whether a valid JSON value is nested more than most levels. Each
+// level takes two bytes, so that a value of usual size costs nothing.
+func deeper(value []byte, most int) bool {
+	if len(value) <= 2*most {
+		return false
+	}
+	depth := 0
+	for i := 0; i < len(value); i++ {
+		switch value[i] {
+		case '"':
+			i = skipString(value, i)
+		case '{', '[':
+			if depth++; depth > most {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// skipString gives the end of the valid JSON string that starts at i: its last quote.
+func skipString(b []byte, i int) int {
+	for i++; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i
+}
+
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++
@@ -64,11 +108,7 @@ func skipValue(b []byte, i int) int {
 	for ; i < len(b); i++ {
 		switch b[i] {
 		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
+			i = skipString(b, i)
 			if depth == 0 {
 				return i + 1
 			}
@@ -108,6 +148,36 @@ func text(raw []byte) (s string, err error) {
 	err = json.Unmarshal(raw, &s)
 	return s, err
 }
+
+// wellFormed reports whether readers that are stricter than encoding/json take a valid
+// JSON value, too: its text is valid Unicode, and no object has a name twice.
+func wellFormed(value []byte) bool {
+	return utf8.Valid(value) && !bytes.Contains(bytes.ToLower(value), []byte(`\ud`)) && distinct(value)
+}
+
+// distinct reports whether no object in a valid JSON value has a name twice.
+func distinct(value []byte) bool {
+	switch value[0] {
+	case '{':
+		seen := map[string]bool{}
+		return validMembers(value, func(name, member []byte) error {
+			if seen[string(name)] || !distinct(member) {
+				return errTwice
+			}
+			seen[string(name)] = true
+			return nil
+		}) == nil
+	case '[':
+		for _, element := range elements(value) {
+			if !distinct(element) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+var errTwice = errors.New("a name is given twice")
 
 // scanLaunch reads the body of a LaunchRequested.
 func scanLaunch(body []byte) (ev LaunchRequested, err error) {
@@ -173,7 +243,7 @@ func (ev StateChanged) encode() ([]byte, error) {
 		}
 		compact := bytes.NewBuffer(b)
 		if err := json.Compact(compact, value); err != nil {
-			return nil, fmt.Errorf("events: encode %s: field %q: %w", ev.Type(), name, err)
+			return nil, fmt.Errorf("field %q: %w", name, err)
 		}
 		b = compact.Bytes()
 	}

@@ -71,6 +71,7 @@ func TestReports_Dead(t *testing.T) {
 		``, `[]`, `{"node_id":"` + id + `"`, `{"state":"600-RUNNING"}`, `{"node_id":"other","state":"600-RUNNING"}`, `{"node_id":"` + id + `","state":"RUNNING"}`,
 		`{"node_id":"` + id + `"}`, `{"node_id":"` + id + `","state":"600-RUNNING","state":"900-FAILED"}`, "{\"node_id\":\"" + id + "\",\"state\":\"600-RUNNING\",\"x\":\"\xff\"}",
 		`{"node_id":"` + id + `","state":"600-RUNNING","x":"` + strings.Repeat("x", 64<<10) + `"}`,
+		`{"node_id":"` + id + `","state":"600-RUNNING","x":` + strings.Repeat("[", 9_998) + strings.Repeat("]", 9_998) + `}`,
 	}
 	subject := events.DefaultPrefix.Node(id, events.OpInstanceInfo)
 	for _, body := range bad {
