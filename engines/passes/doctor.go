@@ -19,7 +19,7 @@ type doctor struct {
 	mu     sync.Mutex // guards what follows, as heartbeats come from another goroutine
 	vitals map[string]*vital
 	due    *calendar[*vital]
-	news   []heartbeat          // that change a health: the loop commits them
+	news   map[string]heartbeat // by instance id, that change a health: the loop commits them
 	ready  chan struct{}        // holds an element while there is news
 	early  map[string]heartbeat // of instances that are not known, or not monitored, by the present fold
 }
@@ -28,7 +28,8 @@ type doctor struct {
 type vital struct {
 	instance *events.Instance
 	config   *engines.Health // nil: nobody wants it looked at
-	latest   time.Time       // when its last heartbeat came, committed or not; zero: none has
+	latest   time.Time       // when its last heartbeat came; zero: none has
+	treated  uint64          // the instance's sequence by which its health was last changed here; 0: it never was
 	heard    time.Time       // in the leader's time; zero: not since the election
 	address  string          // of its agent; "": its own id
 	at       time.Time       // when it is to be looked at; zero: not before something happens
@@ -39,7 +40,7 @@ type vital struct {
 func newDoctor(t *Term) *doctor {
 	d := &doctor{
 		term: t, vitals: map[string]*vital{}, due: newCalendar[*vital](t.elected), ready: make(chan struct{}, 1),
-		early: map[string]heartbeat{},
+		news: map[string]heartbeat{}, early: map[string]heartbeat{},
 	}
 	lost := []*vital{}
 	t.Replica.View(func(s *events.State) {
@@ -113,7 +114,7 @@ func (d *doctor) noteDomain(s *events.State, id events.DomainID) {
 func (d *doctor) see(i *events.Instance, config *engines.Health) *vital {
 	v := d.vitals[i.ID]
 	if v == nil {
-		v = &vital{}
+		v = &vital{heard: d.early[i.ID].at}
 		d.vitals[i.ID] = v
 	}
 	v.instance, v.config = i, config
@@ -164,6 +165,7 @@ func (d *doctor) look(now time.Time) (findings []finding, looked int) {
 		health, again := diagnose(v.instance, v.heard, d.term.elected, now, v.config)
 		if health != v.instance.Health {
 			findings = append(findings, finding{v, v.instance, health})
+			v.treated = v.instance.Seq
 		} else if !again.IsZero() {
 			v.at = again
 			d.due.put(again, v)
@@ -186,6 +188,9 @@ func (d *doctor) ask(v *vital) {
 // examine runs the doctor pass: the instances that are due to be looked at.
 func (t *Term) examine(ctx context.Context) (Result, error) {
 	result := Result{Pass: PassDoctor}
+	if err := t.treat(ctx); err != nil { // what was said goes before what was not
+		return result, err
+	}
 	t.passTime.Store(t.Clock().UnixNano())
 	defer t.passTime.Store(0)
 	if err := t.catchUp(ctx); err != nil {

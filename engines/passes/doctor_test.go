@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,8 +17,10 @@ import (
 type ward struct {
 	Log
 	*bench
-	changed []string // health_changed events, as "instance HEALTH"
-	refuse  bool     // the next append: its guards do not hold
+	changed   []string // health_changed events, as "instance HEALTH"
+	refuse    bool     // the next append: its guards do not hold
+	meanwhile func()   // happens once, while the next append is under way; nil: nothing
+	appends   int
 }
 
 func newWard(t testing.TB, health string) *ward {
@@ -34,6 +37,12 @@ func newWard(t testing.TB, health string) *ward {
 
 // AppendFenced implements Log.
 func (w *ward) AppendFenced(_ context.Context, _ uint64, _ events.Draft, drafts []events.Draft) (uint64, error) {
+	w.appends++
+	if w.meanwhile != nil {
+		meanwhile := w.meanwhile
+		w.meanwhile = nil
+		meanwhile()
+	}
 	if w.refuse {
 		w.refuse = false
 		return 0, &events.ConflictError{}
@@ -168,20 +177,152 @@ func TestDoctor_Refused(t *testing.T) {
 	w.pass(100, []string{"i1 OUT_OF_CONTACT"}, "epum.ouagent.agent-i1.dump_state")
 }
 
-// TestDoctor_Order: what one agent says in a row is on record in that order.
-func TestDoctor_Order(t *testing.T) {
-	w := newWard(t, watched)
-	w.running("i1")
-	for _, state := range []string{"OK", "PROCESS_ERROR", "OK"} {
-		w.term.Heartbeat("i1", fmt.Appendf(nil, `{"node_id":"i1","state":%q}`, state))
-	}
+// say sends a heartbeat of i1 that waits to be treated, a millisecond later.
+func (w *ward) say(state string) {
+	w.now = w.now.Add(time.Millisecond)
+	w.term.Heartbeat("i1", fmt.Appendf(nil, `{"node_id":"i1","state":%q}`, state))
+}
+
+// settle treats what waits, and gives how many appends that takes.
+func (w *ward) settle() (appends int) {
+	w.t.Helper()
+	before := w.appends
 	for len(w.term.doctor.ready) > 0 {
 		<-w.term.doctor.ready
-		if err := w.term.treat(t.Context()); err != nil {
-			t.Fatal(err)
+		if err := w.term.treat(w.t.Context()); err != nil {
+			w.t.Fatal(err)
 		}
 	}
-	w.said("all three", []string{"i1 OK", "i1 PROCESS_ERROR", "i1 OK"})
+	return w.appends - before
+}
+
+// TestDoctor_Order: of what one agent says in a row the last counts.
+func TestDoctor_Order(t *testing.T) {
+	for _, tt := range []struct {
+		said string
+		want []string
+	}{
+		{"OK PROCESS_ERROR OK", []string{"i1 OK"}},
+		{"OK PROCESS_ERROR", []string{"i1 PROCESS_ERROR"}},
+		{"| PROCESS_ERROR OK", nil}, // it was OK before
+		{"| PROCESS_ERROR MONITOR_ERROR", []string{"i1 MONITOR_ERROR"}},
+	} {
+		w := newWard(t, watched)
+		w.running("i1")
+		for state := range strings.FieldsSeq(tt.said) {
+			if state != "|" {
+				w.say(state)
+				continue
+			}
+			w.say("OK")
+			w.settle()
+			w.changed = nil
+		}
+		w.settle()
+		w.said(tt.said, tt.want)
+	}
+}
+
+// TestDoctor_Overtaken: what an agent says while its last word is being committed,
+// or after that was refused, is what counts.
+func TestDoctor_Overtaken(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		w := newWard(t, watched)
+		w.running("i1")
+		w.say("OK")
+		w.settle()
+		w.changed = nil
+		w.say("PROCESS_ERROR")
+		w.meanwhile = func() {
+			if refuse { // the instance moves on, so the guard holds no more
+				w.fold(dom.InstanceKey("i1"), events.StateChanged{State: events.Running, Fields: map[string]json.RawMessage{"a": json.RawMessage("1")}})
+				w.refuse = true
+			}
+			w.say("OK")
+		}
+		w.settle()
+		want := []string{"i1 PROCESS_ERROR", "i1 OK"}
+		if refuse {
+			want = nil
+		}
+		w.said(fmt.Sprintf("refused %v", refuse), want)
+	}
+}
+
+// TestDoctor_FlipFlop: an agent that changes its mind without end costs no more than
+// one append at a time.
+func TestDoctor_FlipFlop(t *testing.T) {
+	w := newWard(t, watched)
+	w.running("i1")
+	for range 1000 {
+		w.say("MONITOR_ERROR")
+		w.say("PROCESS_ERROR")
+	}
+	if n := w.settle(); n != 1 {
+		t.Errorf("%d appends", n)
+	}
+	w.said("the last word", []string{"i1 PROCESS_ERROR"})
+}
+
+// TestDoctor_HeardInTime: nobody is missed whose heartbeat waits, to be committed or
+// for its instance to be folded.
+func TestDoctor_HeardInTime(t *testing.T) {
+	w := newWard(t, watched)
+	w.running("i1")
+	w.pass(70, []string{"i1 OUT_OF_CONTACT"}, "epum.ouagent.i1.dump_state")
+	w.now = at(76)
+	w.say("OK")
+	w.pass(77, []string{"i1 OK"})
+
+	early := heartbeat{id: "i2", said: events.Heartbeat{Health: events.HealthOK}, at: w.term.now(time.Time{})}
+	w.term.doctor.hear(early, false)
+	w.running("i2")
+	w.now = at(97)
+	w.say("OK")
+	w.pass(97, nil)
+	w.pass(98, []string{"i2 OUT_OF_CONTACT"}, "epum.ouagent.i2.dump_state") // boot_timeout is 60, missing_timeout 20
+	w.term.doctor.hear(early, true)
+	if n := len(w.term.doctor.early); n != 0 {
+		t.Errorf("%d wait for a second look", n)
+	}
+}
+
+// TestDoctor_TreatsFirst: a doctor pass and a decide pass see what was said before.
+func TestDoctor_TreatsFirst(t *testing.T) {
+	w := newWard(t, watched)
+	w.running("i1")
+	w.say("PROCESS_ERROR")
+	if _, err := w.term.decide(t.Context(), map[events.DomainID]bool{}); err != nil {
+		t.Fatal(err)
+	}
+	w.said("before a decide pass", []string{"i1 PROCESS_ERROR"})
+	w.say("OK")
+	w.pass(10, []string{"i1 OK"})
+}
+
+// TestDoctor_Reaped: whoever is heard while its record goes leaves nothing behind,
+// be it monitored or not.
+func TestDoctor_Reaped(t *testing.T) {
+	for _, health := range []string{watched, `{}`} {
+		w := newWard(t, health)
+		for n := range 200 {
+			id := fmt.Sprint("i", n)
+			w.running(id)
+			heard := make(chan struct{})
+			go func() {
+				defer close(heard)
+				for range 20 {
+					w.term.doctor.hear(heartbeat{id: id, said: events.Heartbeat{Health: events.HealthOK}, at: at(1)}, true)
+				}
+			}()
+			w.fold(dom.InstanceKey(id), events.Reaped{})
+			w.term.note()
+			<-heard
+		}
+		if n := len(w.term.doctor.vitals); n != 0 {
+			t.Errorf("%s: %d vitals are left", health, n)
+		}
+	}
 }
 
 // TestDoctor_SecondLook: a heartbeat that came before its domain was monitored
@@ -212,6 +353,7 @@ func TestDoctor_Dropped(t *testing.T) {
 	w.heartbeat("i1", "MISSING")
 	w.term.Heartbeat("i1", []byte("nonsense"))
 	w.said("nothing", nil)
+	w.term.note()
 	if n := len(w.term.doctor.vitals); n != 1 {
 		t.Errorf("%d vitals, want that of i1", n)
 	}
@@ -277,27 +419,29 @@ func BenchmarkDoctor_Pass(b *testing.B) {
 	}
 }
 
-// BenchmarkHeartbeat takes heartbeats that change nothing: decode and apply.
+// BenchmarkHeartbeat takes 200,000 heartbeats that change nothing: decode and apply.
 func BenchmarkHeartbeat(b *testing.B) {
+	const instances, heartbeats = 1000, 200_000
 	w := newWard(b, watched)
 	var ids []string
-	for n := range 1000 {
-		ids = append(ids, fmt.Sprintf("01a20569-d60e-739f-833b-%012d", n))
+	var bodies [][]byte
+	for n := range instances {
+		id := fmt.Sprintf("01a20569-d60e-739f-833b-%012d", n)
+		ids = append(ids, id)
+		bodies = append(bodies, fmt.Appendf(nil, `{"node_id":%q,"state":"OK","caller":"epum-agent-local","timestamp":"2026-01-02T03:04:05Z"}`, id))
 	}
 	w.running(ids...)
-	bodies := map[string][]byte{}
 	for _, id := range ids {
 		w.heartbeat(id, "OK")
-		bodies[id] = fmt.Appendf(nil, `{"node_id":%q,"state":"OK","caller":"epum-agent-local","timestamp":"2026-01-02T03:04:05Z"}`, id)
 	}
 	w.changed = nil
-	n := 0
 	for b.Loop() {
-		id := ids[n%len(ids)]
-		w.term.Heartbeat(id, bodies[id])
-		n++
+		for n := range heartbeats {
+			w.term.Heartbeat(ids[n%instances], bodies[n%instances])
+		}
 	}
-	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "heartbeats/s")
+	b.ReportMetric(float64(b.N)*heartbeats/b.Elapsed().Seconds(), "heartbeats/s")
+	b.ReportMetric(0, "ns/op")
 	if len(w.term.doctor.news) != 0 {
 		b.Fatal("a heartbeat was news")
 	}

@@ -3,6 +3,8 @@ package passes
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
@@ -17,8 +19,8 @@ type heartbeat struct {
 }
 
 const (
-	// mostWaiting is how many heartbeats may wait to be committed, or for the fold
-	// to know of what they are. More are dropped: each agent says it again.
+	// mostWaiting is how many heartbeats may wait for the fold to know of what they
+	// are. More are dropped: each agent says it again.
 	mostWaiting = 100_000
 	// secondLook is how long a heartbeat waits for the fold.
 	secondLook = 100 * time.Millisecond
@@ -47,14 +49,13 @@ func (d *doctor) wait(ctx context.Context) {
 		case <-tick.C:
 		}
 		d.mu.Lock()
-		early := d.early
-		d.early = map[string]heartbeat{}
+		early := maps.Clone(d.early) // which stay there till then: see asks for them
 		d.mu.Unlock()
 		if len(early) == 0 {
 			continue
 		}
 		if _, err := d.term.Replica.Barrier(ctx); err != nil {
-			continue // they are said again
+			continue
 		}
 		for _, h := range early {
 			d.hear(h, true)
@@ -63,18 +64,16 @@ func (d *doctor) wait(ctx context.Context) {
 }
 
 // hear takes a heartbeat, from any goroutine. One whose instance is not known, or
-// not monitored, waits for a last look.
+// not monitored, waits for a last look. Of what an instance says only the latest
+// waits to be committed.
 func (d *doctor) hear(h heartbeat, last bool) {
-	var i *events.Instance
-	var config *engines.Health
-	d.term.Replica.View(func(s *events.State) {
-		if i = s.Instance(h.id); i != nil {
-			config = d.term.health.of(s.Domain(i.Domain))
-		}
-	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if (i == nil || !config.MonitorHealth) && !last && len(d.early) < mostWaiting {
+	i, config := d.lookUp(h.id)
+	if waits, ok := d.early[h.id]; ok && last && !waits.at.After(h.at) {
+		delete(d.early, h.id)
+	}
+	if _, waits := d.early[h.id]; !last && (i == nil || !config.MonitorHealth) && (waits || len(d.early) < mostWaiting) {
 		d.early[h.id] = h
 	}
 	if i == nil {
@@ -88,23 +87,35 @@ func (d *doctor) hear(h heartbeat, last bool) {
 		return // what it has said since counts
 	}
 	v.latest = h.at
-	if _, news := i.Heard(h.said, h.at); !news || !config.MonitorHealth {
-		d.heard(v, h)
-		return
-	}
-	if len(d.news) < mostWaiting {
-		d.news = append(d.news, h)
+	d.heard(v, h)
+	_, news := i.Heard(h.said, h.at)
+	// What is being committed is not folded yet: whether this is news turns out then.
+	if config.MonitorHealth && (news || v.treated == i.Seq) {
+		d.news[h.id] = h
 		d.wake()
+	} else {
+		delete(d.news, h.id)
 	}
 }
 
+// lookUp gives an instance, nil where there is none, and its domain's config, by
+// the present fold. The caller holds the lock, so what it finds cannot be noted as
+// gone before it has made use of it.
+func (d *doctor) lookUp(id string) (i *events.Instance, config *engines.Health) {
+	d.term.Replica.View(func(s *events.State) {
+		if i = s.Instance(id); i != nil {
+			config = d.term.health.of(s.Domain(i.Domain))
+		}
+	})
+	return i, config
+}
+
 // heard notes when an instance was heard, also where its domain is not
-// monitored: whoever begins to then knows. The caller holds the lock.
+// monitored: whoever begins to then knows; and also while what it said waits to
+// be committed, so that nobody misses it meanwhile. The caller holds the lock.
 func (d *doctor) heard(v *vital, h heartbeat) {
 	v.address = h.said.Address
-	if h.at.After(v.heard) {
-		v.heard = h.at
-	}
+	v.heard = later(v.heard, h.at)
 	// Of what lives, the look that is planned will find it has been heard.
 	if v.instance.State >= events.Terminating {
 		d.plan(v, h.at)
@@ -118,34 +129,27 @@ func (d *doctor) wake() {
 	}
 }
 
-// treat commits the health that heartbeats have told, and only then notes that
-// they were heard.
+// treat commits the health that heartbeats have told.
 func (t *Term) treat(ctx context.Context) error {
+	d := t.doctor
+	if !d.hasNews() {
+		return nil
+	}
 	if err := t.catchUp(ctx); err != nil {
 		return err
 	}
-	d := t.doctor
 	d.mu.Lock()
 	news := d.news
-	d.news = nil
+	d.news = map[string]heartbeat{}
 	d.mu.Unlock()
-	if len(news) == 0 {
-		return nil
-	}
 	t.passTime.Store(t.Clock().UnixNano())
 	defer t.passTime.Store(0)
 	p := &packer{term: t, pass: PassDoctor, result: &Result{}}
-	treated := map[string]bool{}
-	for _, h := range news {
-		if treated[h.id] { // behind the one before, once that is folded
-			d.repeat(h)
-			continue
-		}
-		u := t.heartbeatUnit(h)
+	for _, id := range slices.Sorted(maps.Keys(news)) {
+		u := t.heartbeatUnit(news[id])
 		if u == nil {
 			continue
 		}
-		treated[h.id] = true
 		if err := p.add(ctx, outcome{id: u.domain, unit: u}); err != nil {
 			return err
 		}
@@ -153,17 +157,17 @@ func (t *Term) treat(ctx context.Context) error {
 	return p.flush(ctx)
 }
 
+func (d *doctor) hasNews() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.news) > 0
+}
+
 // heartbeatUnit is what a heartbeat changes by the present fold; nil: nothing
 // any more.
 func (t *Term) heartbeatUnit(h heartbeat) *unit {
-	var i *events.Instance
-	t.Replica.View(func(s *events.State) { i = s.Instance(h.id) })
-	if i == nil {
-		return nil
-	}
-	ev, news := i.Heard(h.said, h.at)
+	i, ev, news := t.doctor.judge(h)
 	if !news {
-		t.doctor.hear(h, true)
 		return nil
 	}
 	if len(i.AppendJSON(nil))+errorBytes(ev.Errors) > events.MaxInstanceBytes {
@@ -175,29 +179,38 @@ func (t *Term) heartbeatUnit(h heartbeat) *unit {
 		return nil
 	}
 	u.done = func(landed bool) {
-		if landed {
-			t.doctor.committed(i, h)
-		} else {
+		if !landed {
 			t.doctor.repeat(h)
 		}
 	}
 	return u
 }
 
-// committed notes that a heartbeat was heard whose news is in the log.
-func (d *doctor) committed(i *events.Instance, h heartbeat) {
+// judge says what a heartbeat that waited changes, unless the instance has said
+// something else since. What it says until that is folded waits behind it.
+func (d *doctor) judge(h heartbeat) (i *events.Instance, ev events.HealthChanged, news bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if v := d.vitals[i.ID]; v != nil {
-		d.heard(v, h)
+	i, config := d.lookUp(h.id)
+	v := d.vitals[h.id]
+	if i == nil || v == nil || v.latest.After(h.at) || !config.MonitorHealth {
+		return nil, ev, false
 	}
+	if ev, news = i.Heard(h.said, h.at); news {
+		v.treated = i.Seq
+	}
+	return i, ev, news
 }
 
-// repeat has a heartbeat committed once more is folded.
+// repeat has a heartbeat committed once more is folded, unless its instance has
+// said something else since.
 func (d *doctor) repeat(h heartbeat) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.news = append(d.news, h)
+	if v := d.vitals[h.id]; v == nil || v.latest.After(h.at) {
+		return
+	}
+	d.news[h.id] = h
 	d.wake()
 }
 
