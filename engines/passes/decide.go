@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
@@ -79,6 +80,9 @@ func seed(id events.DomainID, seq uint64) uint32 {
 // those that it could not finish with, and commits what it decides.
 func (t *Term) decide(ctx context.Context, domains map[events.DomainID]bool) (Result, error) {
 	result := Result{Pass: PassDecide}
+	if err := t.treat(ctx); err != nil { // so that nobody is replaced who says that it is well
+		return result, err
+	}
 	t.passTime.Store(t.Clock().UnixNano())
 	defer t.passTime.Store(0)
 	ids := t.due(domains)
@@ -139,76 +143,72 @@ func (t *Term) evaluate(id events.DomainID, l *look, r *runner) (*unit, error) {
 	if l.domain.Removed {
 		return t.drain(l), nil
 	}
-	waiting := spare(l)
-	l.view.Spared = waiting.ids
-	d, err := r.decide(t.Engines, l)
+	d, s, err := t.propose(l, r)
 	if err != nil {
 		return nil, err
 	}
-	if waiting.ids != nil {
-		d.Reason += waiting.reason()
-	}
-	return t.unitOf(id, l, r, d, waiting.until), nil
+	return t.unitOf(id, l, r, d, s), nil
 }
 
 // unitOf turns a decision into drafts: its record first, then its actions, the
 // first of them guarded by the domain's subject. It is nil where there is
-// nothing to record. wake is when to decide again at the latest; zero: no need.
-func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision, wake time.Time) *unit {
-	reason := d.Reason
+// nothing to record.
+func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision, s spared) *unit {
+	due, held := holdBack(l, d.Launches)
+	a := admit(l, &s, &d, due)
+	reason := d.Reason + s.reason()
 	if r.refusedSeq != 0 {
 		reason += "; the engine refused the latest config and goes on with the one before"
 	}
-	launches, held := holdBack(l, d.Launches)
+	wake := s.until
 	if held.count > 0 {
 		reason += held.reason()
-		if wake.IsZero() || held.until.Before(wake) {
-			wake = held.until
-		}
+		wake = sooner(wake, held.until)
 	}
-	if len(launches)+len(d.Terminations) == 0 && !news(l.decision, r.refusedSeq, reason, &d) {
+	if a.waiting > 0 {
+		reason += fmt.Sprintf("; %d unhealthy wait for the launches in their place", a.waiting)
+	}
+	if len(a.launches)+len(a.terminations) == 0 && !news(l.decision, r.refusedSeq, reason, &d) {
 		if wake.IsZero() {
 			return nil
 		}
 		return &unit{domain: id, wake: wake}
 	}
-	u := &unit{domain: id, wake: wake}
-	if len(d.Terminations) > mostActions {
-		d.Terminations, u.again = d.Terminations[:mostActions], true
-	}
-	if room := mostActions - len(d.Terminations); len(launches) > room {
-		launches, u.again = launches[:room], true
-	}
-	// An engine sizes itself to the limit: one that used all of it has more to do.
-	u.again = u.again || len(launches)+len(d.Terminations) == mostActions
+	u := &unit{domain: id, wake: wake, again: a.cut}
 	made := events.DecisionMade{
 		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, Engine: r.kind, InputSeq: l.view.Seq,
 		Now: l.view.Now, Seed: l.view.Seed, Reason: reason, EngineState: d.State, Memory: d.Memory,
+		Terminations: a.terminations, Saw: saw(l, d, len(s.ids)+a.waiting),
 	}
 	record := t.draft(id.DecisionKey(), nil, events.Guard{Key: id.DecisionKey(), Seq: l.decisionSeq}, "")
-	actions := make([]events.Draft, 0, 1+len(launches)+len(d.Terminations))
-	actions = append(actions, record)
-	replaced := replaced(l, d.Terminations)
-	for n, launch := range launches {
+	drafts := make([]events.Draft, 0, 1+len(a.launches)+len(a.terminations))
+	drafts = append(drafts, record)
+	for n, launch := range a.launches {
 		instance := t.NewID()
 		made.Launches = append(made.Launches, instance)
 		key := id.InstanceKey(instance)
-		actions = append(actions, t.draft(key, events.LaunchRequested{
+		drafts = append(drafts, t.draft(key, events.LaunchRequested{
 			LaunchID: t.NewID(), DeployableType: launch.DeployableType, Site: launch.Site, Allocation: launch.Allocation,
-			ExtraVars: launch.ExtraVars, Attempt: launch.attempt, Replaces: nth(replaced, n),
+			ExtraVars: launch.ExtraVars, Attempt: launch.attempt, Replaces: nth(a.replaces, n),
 		}, events.Guard{Key: key}, record.ID))
 	}
-	for _, instance := range d.Terminations {
-		actions = append(actions, t.draft(id.InstanceKey(instance), events.TerminateRequested{}, events.Guard{}, record.ID))
+	for _, instance := range a.terminations {
+		drafts = append(drafts, t.draft(id.InstanceKey(instance), events.TerminateRequested{}, events.Guard{}, record.ID))
 	}
-	if len(actions) > 1 {
-		actions[1].Guard = events.Guard{Key: id.Key(), Seq: l.domain.Seq}
+	if len(drafts) > 1 {
+		drafts[1].Guard = events.Guard{Key: id.Key(), Seq: l.domain.Seq}
 	}
-	made.Terminations = d.Terminations
-	made.Saw = saw(l, d)
-	actions[0].Event = made
-	u.drafts, u.launched, u.terminated, u.changed = actions, len(launches), len(d.Terminations), 1
+	drafts[0].Event = made
+	u.drafts, u.launched, u.terminated, u.changed = drafts, len(a.launches), len(a.terminations), 1
 	return u
+}
+
+// sooner is the earlier of two times; zero stands for none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // nth is an element of a list; "" behind its end.
@@ -225,8 +225,9 @@ func (t *Term) draft(key events.Key, ev events.Event, guard events.Guard, causat
 	}
 }
 
-// saw is the record of what was decided on.
-func saw(l *look, d engines.Decision) json.RawMessage {
+// saw is the record of what was decided on; so many unhealthy ones wait for their
+// replacement.
+func saw(l *look, d engines.Decision, spared int) json.RawMessage {
 	counts := map[events.InstanceState]int{}
 	unhealthy := 0
 	for _, i := range l.instances {
@@ -238,10 +239,10 @@ func saw(l *look, d engines.Decision) json.RawMessage {
 	data, err := json.Marshal(struct {
 		Counts    map[events.InstanceState]int `json:"counts"`
 		Unhealthy int                          `json:"unhealthy,omitempty"`
-		Spared    int                          `json:"spared,omitempty"` // unhealthy ones that wait for their replacement
+		Spared    int                          `json:"spared,omitempty"`
 		Target    int                          `json:"target"`
 		Engine    json.RawMessage              `json:"engine,omitempty"`
-	}{counts, unhealthy, len(l.view.Spared), d.Target, d.Saw})
+	}{counts, unhealthy, spared, d.Target, d.Saw})
 	if err != nil { // check has seen that d.Saw is JSON
 		panic(errors.Join(errors.New("passes: encode what a decision saw"), err))
 	}

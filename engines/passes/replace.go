@@ -11,48 +11,66 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// spared are the unhealthy instances of a domain that have to wait for their
+// spared are the ill instances of a domain that have to wait for their
 // replacement: only a part of a domain is replaced for health at a time, so
 // that a fault of the monitoring cannot kill it; and where replacements are no
 // better, ever more slowly.
 type spared struct {
 	ids      map[string]bool // nil: none
+	room     int             // so many may be replaced now
+	rest     bool            // what waits may go as soon as these are folded
 	most     int             // so many are replaced at a time
-	size     int             // of the domain
+	valid    int             // so many instances there are
+	size     int             // of the domain, or what its engine wants where that is more
 	fraction float64
 	until    time.Time // all of them wait until then, since replacements were no better; zero: they do not
 	failed   int       // so many were not
+	retries  []string  // the replacements that failed and leave a place open
 }
 
-func (s spared) reason() string {
-	if !s.until.IsZero() {
+func (s *spared) reason() string {
+	switch {
+	case len(s.ids) == 0:
+		return ""
+	case !s.until.IsZero():
 		return fmt.Sprintf("; %d unhealthy wait until %s, since the last %d replacements were no better",
 			len(s.ids), s.until.UTC().Format(time.TimeOnly), s.failed)
+	case s.rest:
+		return fmt.Sprintf("; %d unhealthy wait for the next decision", len(s.ids))
 	}
 	return fmt.Sprintf("; %d unhealthy wait, since at most %d of %d (max_unhealthy_fraction %g) are replaced for health at a time",
 		len(s.ids), s.most, s.size, s.fraction)
 }
 
-// spare chooses the unhealthy instances that have to wait. What is being
-// replaced already are the replacements that do not run yet, and those that
-// failed to, as long as nothing has run since. So where no launch comes through,
-// what is there stays, be it unhealthy.
-func spare(l *look) (s spared) {
-	var unhealthy []*events.Instance
+// ill reports whether the monitoring says that an instance is to be replaced. What
+// its provisioner says has failed is gone in the cloud's own eyes: that is no matter
+// of how far the monitoring can be trusted.
+func ill(i *events.Instance) bool {
+	return i.Valid() && i.Unhealthy() && i.State != events.RunningFailed
+}
+
+// spare chooses the ill instances that have to wait, where the engine wants so many
+// instances (less than there are: it has not said). What is being replaced already
+// are the replacements that do not run yet, and those that failed to, as long as
+// their places are open.
+func spare(l *look, target int) (s spared) {
+	var sick []*events.Instance
 	underWay := 0
 	for _, i := range l.instances {
 		switch {
 		case !i.Valid():
 			continue
-		case i.Unhealthy():
-			unhealthy = append(unhealthy, i)
+		case ill(i):
+			sick = append(sick, i)
 		case i.Replacement && i.State < events.Running:
 			underWay++
 		}
-		s.size++
+		s.valid++
 	}
-	if len(unhealthy) == 0 {
-		return spared{}
+	s.size = max(s.valid, target)
+	s.retries = failedReplacements(l, s.size-s.valid)
+	if len(sick) == 0 {
+		return s
 	}
 	general, err := engines.ParseGeneral(l.domain.Config.General)
 	if err != nil { // no such config was ever accepted
@@ -61,35 +79,39 @@ func spare(l *look) (s spared) {
 	const rounding = 1e-9 // 0.7 of 10 are 7
 	s.fraction = general.MaxUnhealthyFraction
 	s.most = max(int(s.fraction*float64(s.size)+rounding), 1)
-	room := max(s.most-underWay-failedReplacements(l.instances), 0)
+	s.room = max(s.most-underWay-len(s.retries), 0)
 	if s.until, s.failed = noBetter(l.instances); s.until.After(l.view.Now) {
-		room = 0
+		s.room = 0
 	} else {
 		s.until = time.Time{}
 	}
-	if room >= len(unhealthy) {
-		return spared{}
+	if pairs := mostActions / 2; s.room > pairs && len(sick) > pairs {
+		s.room, s.rest = pairs, true
 	}
-	slices.SortStableFunc(unhealthy, func(a, b *events.Instance) int { return cmp.Compare(urgency(a), urgency(b)) })
-	s.ids = make(map[string]bool, len(unhealthy)-room)
-	for _, i := range unhealthy[room:] {
+	if s.room >= len(sick) {
+		return s
+	}
+	slices.SortStableFunc(sick, func(a, b *events.Instance) int { return cmp.Compare(urgency(a), urgency(b)) })
+	s.ids = make(map[string]bool, len(sick)-s.room)
+	for _, i := range sick[s.room:] {
 		s.ids[i.ID] = true
 	}
 	return s
 }
 
-// failedReplacements counts those since an instance last reached RUNNING.
-func failedReplacements(instances []*events.Instance) (n int) {
-	var ran time.Time
-	for _, i := range instances {
-		ran = later(ran, i.RunningTime)
+// failedReplacements are those that failed before they ran, up to as many as
+// places are open. Within twice the longest delay each is tried again, which fills
+// its place; what is not by then nobody wants any more.
+func failedReplacements(l *look, open int) (ids []string) {
+	if open == 0 {
+		return nil
 	}
-	for _, i := range instances {
-		if i.Replacement && i.FailedToRun() && i.StateTime.After(ran) {
-			n++
+	for _, i := range l.instances {
+		if len(ids) < open && i.Replacement && i.FailedToRun() && l.view.Now.Sub(i.StateTime) < 2*mostDelay {
+			ids = append(ids, i.ID)
 		}
 	}
-	return n
+	return ids
 }
 
 // noBetter counts the replacements that had to be replaced for their health before
@@ -113,23 +135,88 @@ func noBetter(instances []*events.Instance) (until time.Time, n int) {
 	return last.Add(delayOf(n)), n
 }
 
-// urgency orders unhealthy instances: the surer that one is lost, the sooner it
-// is replaced.
+// urgency orders ill instances: the surer that one is lost, the sooner it is
+// replaced.
 func urgency(i *events.Instance) int {
-	if i.State == events.RunningFailed {
-		return 0
-	}
-	return 1 + slices.Index([]events.Health{events.HealthMissing, events.HealthProcessError, events.HealthMonitorError}, i.Health)
+	return slices.Index([]events.Health{events.HealthMissing, events.HealthProcessError, events.HealthMonitorError}, i.Health)
 }
 
-// replaced gives, of the instances that are to be terminated, the unhealthy ones
-// in the order in which launches replace them.
-func replaced(l *look, terminations []string) (ids []string) {
-	for _, id := range terminations {
-		n, ok := slices.BinarySearchFunc(l.instances, id, func(i *events.Instance, id string) int { return strings.Compare(i.ID, id) })
-		if ok && l.instances[n].Unhealthy() {
-			ids = append(ids, id)
+// propose asks the engine for a decision, with as many ill instances spared as its
+// target calls for.
+func (t *Term) propose(l *look, r *runner) (d engines.Decision, s spared, err error) {
+	s = spare(l, 0)
+	for range 2 { // once more where the domain has not all that the engine wants
+		l.view.Spared = s.ids
+		if d, err = r.decide(t.Engines, l); err != nil {
+			return d, s, err
+		}
+		before := len(s.ids)
+		if s = spare(l, d.Target); len(s.ids) == before {
+			break
 		}
 	}
-	return ids
+	return d, s, nil
+}
+
+// actions are what a decision record has of what an engine asked for.
+type actions struct {
+	launches     []attemptedLaunch
+	terminations []string
+	replaces     []string // what the launches are for, in their order
+	waiting      int      // ill instances that wait for the launches in their place
+	cut          bool     // the rest goes into the next record
+}
+
+// admit takes of a decision what may go into one record, of its launches those that
+// are due. An ill instance that is to be replaced is terminated only together with
+// a launch, so that what holds back launches keeps what is there, be it ill. One
+// that is not needed any more just goes.
+func admit(l *look, s *spared, d *engines.Decision, due []attemptedLaunch) (a actions) {
+	sick, others := partition(l, d.Terminations)
+	open := max(d.Target-(s.valid-len(d.Terminations)), 0) // places to fill
+	needed := min(len(sick), open)
+	a.terminations = append(others, ids(sick[:len(sick)-needed])...)
+	sick = sick[len(sick)-needed:]
+	if len(a.terminations) > mostActions {
+		a.terminations, a.cut = a.terminations[:mostActions], true
+	}
+	left := mostActions - len(a.terminations)
+	pairs := min(needed, s.room, len(due))
+	if pairs > left/2 {
+		pairs, a.cut = left/2, true
+	}
+	a.waiting = needed - pairs
+	a.terminations = append(a.terminations, ids(sick[:pairs])...)
+	a.launches = due[:min(len(due), pairs+max(len(d.Launches)-needed, 0))]
+	if left -= pairs; len(a.launches) > left {
+		a.launches, a.cut = a.launches[:left], true
+	}
+	// An engine sizes itself to the limit: one that used all of it has more to do.
+	full := len(d.Launches)+len(d.Terminations) >= mostActions
+	a.cut = (a.cut || full || s.rest) && len(a.launches)+len(a.terminations) > 0
+	a.replaces = append(ids(sick[:pairs]), s.retries...)
+	return a
+}
+
+// partition sorts out the ill among the instances that an engine wants to end, the
+// surest losses first.
+func partition(l *look, terminations []string) (sick []*events.Instance, others []string) {
+	for _, id := range terminations {
+		n, ok := slices.BinarySearchFunc(l.instances, id, func(i *events.Instance, id string) int { return strings.Compare(i.ID, id) })
+		if ok && ill(l.instances[n]) {
+			sick = append(sick, l.instances[n])
+		} else {
+			others = append(others, id)
+		}
+	}
+	slices.SortStableFunc(sick, func(a, b *events.Instance) int { return cmp.Compare(urgency(a), urgency(b)) })
+	return sick, others
+}
+
+func ids(instances []*events.Instance) []string {
+	list := make([]string, len(instances))
+	for n, i := range instances {
+		list[n] = i.ID
+	}
+	return list
 }
