@@ -3,6 +3,8 @@ package passes
 import (
 	"container/heap"
 	"time"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 // calendarTick is how exact a calendar is: nothing comes early, and nothing
@@ -73,4 +75,39 @@ func (t *ticks) Pop() any {
 	x := (*t)[last]
 	*t = (*t)[:last]
 	return x
+}
+
+// alarms wake domains, each at one time only.
+type alarms struct {
+	at  map[events.DomainID]time.Time
+	due *calendar[events.DomainID] // what at does not have for that time is void
+}
+
+func newAlarms(start time.Time) *alarms {
+	return &alarms{at: map[events.DomainID]time.Time{}, due: newCalendar[events.DomainID](start)}
+}
+
+// set has a domain woken, unless it will be before. Whoever is woken early sets it
+// again.
+func (a *alarms) set(at time.Time, id events.DomainID) {
+	if earlier, known := a.at[id]; known && !at.Before(earlier) {
+		return
+	}
+	a.at[id] = at
+	a.due.put(at, id)
+}
+
+// next is when the first domain is woken, at the latest at latest.
+func (a *alarms) next(latest time.Time) time.Time { return a.due.next(latest) }
+
+// take gives the domains whose time has come.
+func (a *alarms) take(now time.Time) map[events.DomainID]bool {
+	woken := map[events.DomainID]bool{}
+	for _, id := range a.due.take(now) {
+		if at, known := a.at[id]; known && !at.After(now) {
+			delete(a.at, id)
+			woken[id] = true
+		}
+	}
+	return woken
 }

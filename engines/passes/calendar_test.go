@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 func TestCalendar(t *testing.T) {
@@ -41,5 +43,39 @@ func TestCalendar(t *testing.T) {
 	}
 	if len(c.slots) != 0 || len(c.order) != 0 {
 		t.Errorf("%d slots, %d ticks are left", len(c.slots), len(c.order))
+	}
+}
+
+// TestAlarms: a domain is woken once, however often that is asked for.
+func TestAlarms(t *testing.T) {
+	a := newAlarms(began)
+	x, y := events.DomainID{Owner: "o", Name: "x"}, events.DomainID{Owner: "o", Name: "y"}
+	for range 1000 {
+		a.set(at(10), x)
+	}
+	if n := len(a.due.slots); n != 1 {
+		t.Errorf("%d slots", n)
+	}
+	a.set(at(20), x) // whoever is woken at 10 says so again
+	a.set(at(15), y)
+	a.set(at(5), y)
+	for _, step := range []struct {
+		second, next int
+		woken        map[events.DomainID]bool
+	}{
+		{4, 5, map[events.DomainID]bool{}},
+		{5, 10, map[events.DomainID]bool{y: true}},
+		{10, 15, map[events.DomainID]bool{x: true}},
+		{30, 60, map[events.DomainID]bool{}},
+	} {
+		if diff := cmp.Diff(step.woken, a.take(at(step.second))); diff != "" {
+			t.Errorf("at %d: %s", step.second, diff)
+		}
+		if next := a.next(at(60)); !next.Equal(at(step.next)) {
+			t.Errorf("at %d: next at %s, want %d", step.second, next, step.next)
+		}
+	}
+	if len(a.at) != 0 || len(a.due.slots) != 0 {
+		t.Errorf("%d alarms, %d slots are left", len(a.at), len(a.due.slots))
 	}
 }

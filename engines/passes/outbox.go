@@ -1,14 +1,20 @@
 package passes
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// orphanPause is how long lies between two terminate_nodes for one orphan.
-const orphanPause = time.Minute
+const (
+	// orphanPause is how long lies between two terminate_nodes for one orphan.
+	orphanPause = time.Minute
+	// mostOrphans is how many are remembered for that long; more are not asked to end
+	// before some are forgotten.
+	mostOrphans = 100_000
+)
 
 // outbox sends what the log asks provisioners for, again and again until the
 // state shows that it was heard. The events are the outbox: this keeps only
@@ -19,9 +25,10 @@ type outbox struct {
 	pending map[string]*request // instance id → what it waits for
 	fresh   []*request          // never sent in this term
 	due     *calendar[*request] // the others; what pending does not have is void
-	orphans map[string]time.Time
-	epoch   []string // value of the header of the same name
-	elected []string // value of the header Epum-Time
+	orphans map[string]bool     // asked to end, by their ids
+	asked   *calendar[string]   // when they are forgotten
+	epoch   []string            // value of the header of the same name
+	elected []string            // value of the header Epum-Time
 }
 
 // request is something a provisioner is asked about one instance.
@@ -36,7 +43,8 @@ type request struct {
 // instance that ought to be alive.
 func newOutbox(t *Term) *outbox {
 	o := &outbox{
-		term: t, pending: map[string]*request{}, due: newCalendar[*request](t.Clock()), orphans: map[string]time.Time{},
+		term: t, pending: map[string]*request{}, due: newCalendar[*request](t.Clock()),
+		orphans: map[string]bool{}, asked: newCalendar[string](t.Clock()),
 		epoch:   []string{strconv.FormatUint(t.epoch, 10)},
 		elected: []string{t.elected.UTC().Format(time.RFC3339Nano)},
 	}
@@ -163,23 +171,30 @@ func (o *outbox) age(r *request, now time.Time) time.Duration {
 	return now.Sub(r.since) // a ZOMBIE: its state is older than its wrong
 }
 
-// terminateOrphan asks for the end of an instance that nobody wants, at most
-// once a minute.
-func (o *outbox) terminateOrphan(lost orphan) {
+// terminateOrphans asks for the end of instances that nobody wants, of each at most
+// once a minute. Under a flood some wait for their next report.
+func (o *outbox) terminateOrphans(lost []orphan) {
 	now := o.term.Clock()
-	for id, at := range o.orphans {
-		if now.Sub(at) >= orphanPause {
-			delete(o.orphans, id)
+	for _, id := range o.asked.take(now) {
+		delete(o.orphans, id)
+	}
+	sites := map[string][]string{}
+	for _, l := range lost {
+		if o.orphans[l.nodeID] || len(o.orphans) >= mostOrphans {
+			continue
+		}
+		o.orphans[l.nodeID] = true
+		o.asked.put(now.Add(orphanPause), l.nodeID)
+		sites[l.site] = append(sites[l.site], l.nodeID)
+	}
+	for site, ids := range sites {
+		if site == "" {
+			o.term.Logger.Warn("instances that nobody wants report, and name no site to terminate them at", "instance", ids[0], "count", len(ids))
+			continue
+		}
+		o.term.Logger.Warn("terminating instances that nobody wants", "instance", ids[0], "count", len(ids), "site", site)
+		for ids := range slices.Chunk(ids, nodesPerRequest) {
+			o.request(site, events.OpTerminateNodes, events.TerminateRequest{Nodes: ids}, 0)
 		}
 	}
-	if _, asked := o.orphans[lost.nodeID]; asked {
-		return
-	}
-	o.orphans[lost.nodeID] = now
-	if lost.site == "" {
-		o.term.Logger.Warn("an instance that nobody wants reports, and names no site to terminate it at", "instance", lost.nodeID)
-		return
-	}
-	o.term.Logger.Warn("terminating an instance that nobody wants", "instance", lost.nodeID, "site", lost.site)
-	o.request(lost.site, events.OpTerminateNodes, events.TerminateRequest{Nodes: []string{lost.nodeID}}, 0)
 }

@@ -376,17 +376,51 @@ func TestOutbox_ManyInOneMessage(t *testing.T) {
 func TestOutbox_Orphans(t *testing.T) {
 	b := newBench(t)
 	o := newOutbox(b.term)
-	o.terminateOrphan(orphan{nodeID: "i1", site: "a"})
-	o.terminateOrphan(orphan{nodeID: "i1", site: "a"})
-	o.terminateOrphan(orphan{nodeID: "i2"}) // no site: a warning
-	b.want("once", "a.terminate_nodes i1")
+	i1 := orphan{nodeID: "i1", site: "a"}
+	o.terminateOrphans([]orphan{i1, i1, {nodeID: "i2"}, {nodeID: "i3", site: "b"}, {nodeID: "i4", site: "a"}}) // i2 has no site: a warning
+	o.terminateOrphans([]orphan{i1})
+	b.want("once, and together", "a.terminate_nodes i1 i4", "b.terminate_nodes i3")
 	b.now = at(59)
-	o.terminateOrphan(orphan{nodeID: "i1", site: "a"})
+	o.terminateOrphans([]orphan{i1})
 	b.want("not within a minute")
 	b.now = at(60)
-	o.terminateOrphan(orphan{nodeID: "i1", site: "a"})
+	o.terminateOrphans([]orphan{i1})
 	b.want("after a minute", "a.terminate_nodes i1")
 	if len(o.orphans) != 1 {
 		t.Errorf("%d orphans are remembered, want 1", len(o.orphans))
+	}
+}
+
+// TestOutbox_OrphanFlood: each orphan costs the same however many there are, and
+// only so many are remembered.
+func TestOutbox_OrphanFlood(t *testing.T) {
+	b := newBench(t)
+	o := newOutbox(b.term)
+	take := func(from, n int) {
+		for k := from; k < from+n; k++ {
+			o.terminateOrphans([]orphan{{nodeID: fmt.Sprint(k), site: "a"}})
+		}
+	}
+	began := time.Now()
+	take(0, mostOrphans+1000)
+	if took := time.Since(began); took > 10*time.Second { // 10,000 times as long where each walks all
+		t.Errorf("took %s", took)
+	}
+	if len(o.orphans) != mostOrphans || len(b.sent) != mostOrphans {
+		t.Errorf("%d are remembered, %d are asked for", len(o.orphans), len(b.sent))
+	}
+	b.now = at(60)
+	take(0, 1)
+	if len(o.orphans) != 1 || len(o.asked.slots) != 1 {
+		t.Errorf("%d are remembered after a minute", len(o.orphans))
+	}
+	b.sent = nil
+	var many []orphan
+	for k := range 2500 {
+		many = append(many, orphan{nodeID: fmt.Sprint("m", k), site: "a"})
+	}
+	o.terminateOrphans(many)
+	if len(b.sent) != 3 {
+		t.Errorf("%d messages for 2,500 ids", len(b.sent))
 	}
 }

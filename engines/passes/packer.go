@@ -108,10 +108,14 @@ func (p *packer) failed(id events.DomainID, err error) {
 	p.term.Logger.Error("engine failed", "owner", id.Owner, "domain", id.Name, "pass", p.pass, "error", err)
 }
 
-// wakeAt has a domain decided on at a time in the log's terms.
+// wakeAt has a domain decided on at a time in the log's terms, where passes start
+// by themselves.
 func (t *Term) wakeAt(u *unit) {
+	if t.ExternalDecide {
+		return
+	}
 	in := u.wake.Sub(t.now(time.Time{}))
-	t.wake.put(t.Clock().Add(max(in, 0)), u.domain)
+	t.wake.set(t.Clock().Add(max(in, 0)), u.domain)
 }
 
 // flush commits what has been added. After a refusal the units that moved are

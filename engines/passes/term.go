@@ -45,9 +45,9 @@ type Term struct {
 	outbox   *outbox
 	doctor   *doctor
 	health   healthConfigs
-	changes  *projections.Feed          // the instances and domains that changed, for outbox and doctor
-	again    map[events.DomainID]bool   // to be decided as soon as the last append is folded
-	wake     *calendar[events.DomainID] // to be decided then: a back-off ends
+	changes  *projections.Feed        // the instances and domains that changed, for outbox and doctor
+	again    map[events.DomainID]bool // to be decided as soon as the last append is folded
+	wake     *alarms                  // to be decided then: a back-off ends
 	periodic []*periodic
 
 	runs    chan run
@@ -75,7 +75,7 @@ func newTerm(l *Leader) *Term {
 		Leader:  l,
 		engines: map[events.DomainID]*runner{},
 		again:   map[events.DomainID]bool{},
-		wake:    newCalendar[events.DomainID](l.Clock()),
+		wake:    newAlarms(l.Clock()),
 		runs:    make(chan run),
 		orphans: make(chan orphan, 1024),
 	}
@@ -203,7 +203,7 @@ func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 		case r := <-t.runs:
 			err = t.onRun(ctx, r)
 		case o := <-t.orphans:
-			t.outbox.terminateOrphan(o)
+			t.outbox.terminateOrphans(t.moreOrphans(o))
 		}
 		timer.Stop()
 		if err != nil {
@@ -272,11 +272,7 @@ func (t *Term) nextDue() time.Duration {
 // onDue decides on the domains whose back-off ends, and runs the passes whose time
 // has come. What the outbox has due is sent before the loop waits again.
 func (t *Term) onDue(ctx context.Context) error {
-	domains := map[events.DomainID]bool{}
-	for _, id := range t.wake.take(t.Clock()) {
-		domains[id] = true
-	}
-	if len(domains) > 0 {
+	if domains := t.wake.take(t.Clock()); len(domains) > 0 {
 		if _, err := t.decide(ctx, domains); err != nil {
 			return err
 		}
@@ -386,4 +382,13 @@ func (t *Term) Orphan(nodeID, site string) {
 	case t.orphans <- orphan{nodeID: nodeID, site: site}:
 	default:
 	}
+}
+
+// moreOrphans adds to one those that wait, so that they go together.
+func (t *Term) moreOrphans(first orphan) []orphan {
+	list := []orphan{first}
+	for range len(t.orphans) {
+		list = append(list, <-t.orphans)
+	}
+	return list
 }
