@@ -84,7 +84,7 @@ type (
 		Allocation     string          `json:"allocation"`
 		ExtraVars      json.RawMessage `json:"extravars,omitempty"` // JSON object; nil: none
 		Attempt        int             `json:"attempt,omitempty"`   // 1 + the attempt of the failed launches that this one retries; 0: the first
-		Replaces       string          `json:"replaces,omitempty"`  // the unhealthy instance that this one is launched for; "": none
+		Replaces       string          `json:"replaces,omitempty"`  // the unhealthy instance that this one is launched for, or the failed replacement that it retries; "": none
 	}
 	// StateChanged is an accepted report of a provisioner or agent.
 	StateChanged struct {

@@ -98,21 +98,29 @@ func newBench(t testing.TB) *bench {
 	return b
 }
 
-// fold adds an event to the log and returns when the replica has folded it.
+// fold adds an event to the log, a second after the one before, and returns when
+// the replica has folded it.
 func (b *bench) fold(key events.Key, ev events.Event) events.Key {
 	b.t.Helper()
+	b.put(events.Envelope{Key: key, Time: at(int(b.seq + 1))}, ev)
+	return key
+}
+
+// put adds an event to the log and returns when the replica has folded it.
+func (b *bench) put(env events.Envelope, ev events.Event) {
+	b.t.Helper()
 	b.seq++
+	env.Seq, env.Type, env.ID = b.seq, ev.Type(), fmt.Sprint("id", b.seq)
 	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Second)
 	defer cancel()
 	select {
-	case b.log.events <- fedEvent{events.Envelope{Key: key, Type: ev.Type(), Seq: b.seq, Time: at(int(b.seq)), ID: fmt.Sprint("id", b.seq)}, ev}:
+	case b.log.events <- fedEvent{env, ev}:
 	case <-ctx.Done():
 		b.t.Fatal("the replica does not tail the log")
 	}
 	if err := b.term.Replica.WaitFor(ctx, b.seq); err != nil {
 		b.t.Fatal(err)
 	}
-	return key
 }
 
 func (b *bench) launch(id, site string) events.Key {

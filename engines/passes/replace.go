@@ -103,14 +103,13 @@ func spare(l *look, target int) (s spared) {
 // places are open. Within twice the longest delay each is tried again, which fills
 // its place; what is not by then nobody wants any more.
 func failedReplacements(l *look, open int) (ids []string) {
-	if open == 0 {
-		return nil
-	}
-	for _, i := range l.instances {
-		if len(ids) < open && i.Replacement && i.FailedToRun() && l.view.Now.Sub(i.StateTime) < 2*mostDelay {
+	for n := len(l.instances) - 1; n >= 0 && len(ids) < open; n-- { // the latest first
+		i := l.instances[n]
+		if i.Replacement && i.FailedToRun() && l.view.Now.Sub(i.StateTime) < 2*mostDelay {
 			ids = append(ids, i.ID)
 		}
 	}
+	slices.Reverse(ids)
 	return ids
 }
 
