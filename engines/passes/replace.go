@@ -52,20 +52,24 @@ func ill(i *events.Instance) bool {
 // spare chooses the ill instances that have to wait, where the engine wants so many
 // instances (less than there are: it has not said). What is being replaced already
 // are the replacements that do not run yet, and those that failed to, as long as
-// their places are open.
+// their places are open. To replace one of those anew makes them no more.
 func spare(l *look, target int) (s spared) {
 	var sick []*events.Instance
-	underWay := 0
+	underWay, anew := 0, 0 // anew: those of them that are ill themselves
 	for _, i := range l.instances {
-		switch {
-		case !i.Valid():
+		if !i.Valid() {
 			continue
-		case ill(i):
-			sick = append(sick, i)
-		case i.Replacement && i.State < events.Running:
-			underWay++
 		}
 		s.valid++
+		if isUnderWay(i) {
+			underWay++
+		}
+		if ill(i) {
+			sick = append(sick, i)
+			if isUnderWay(i) {
+				anew++
+			}
+		}
 	}
 	s.size = max(s.valid, target)
 	s.retries = failedReplacements(l, s.size-s.valid)
@@ -79,7 +83,7 @@ func spare(l *look, target int) (s spared) {
 	const rounding = 1e-9 // 0.7 of 10 are 7
 	s.fraction = general.MaxUnhealthyFraction
 	s.most = max(int(s.fraction*float64(s.size)+rounding), 1)
-	s.room = max(s.most-underWay-len(s.retries), 0)
+	s.room = max(s.most-underWay-len(s.retries), 0) + anew
 	if s.until, s.failed = noBetter(l.instances); s.until.After(l.view.Now) {
 		s.room = 0
 	} else {
@@ -134,9 +138,15 @@ func noBetter(instances []*events.Instance) (until time.Time, n int) {
 	return last.Add(delayOf(n)), n
 }
 
-// urgency orders ill instances: the surer that one is lost, the sooner it is
-// replaced.
+// isUnderWay reports whether an instance is a replacement that does not run yet.
+func isUnderWay(i *events.Instance) bool { return i.Replacement && i.State < events.Running }
+
+// urgency orders ill instances: first those whose replacement leaves as many under
+// way as before; then, the surer that one is lost, the sooner it is replaced.
 func urgency(i *events.Instance) int {
+	if isUnderWay(i) {
+		return -1
+	}
 	return slices.Index([]events.Health{events.HealthMissing, events.HealthProcessError, events.HealthMonitorError}, i.Health)
 }
 

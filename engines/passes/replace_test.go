@@ -17,7 +17,7 @@ import (
 
 // TestSpare: at most max_unhealthy_fraction of a domain is replaced for health at
 // a time. Instances are one word each: r runs, p is pending, M is missing, E has a
-// process error, F is RUNNING_FAILED, t terminates; a + marks a replacement, x a
+// process error, e has one before it runs, F is RUNNING_FAILED, t terminates; a + marks a replacement, x a
 // replacement that failed before it ran, o one that did long ago.
 func TestSpare(t *testing.T) {
 	for _, tt := range []struct {
@@ -48,6 +48,8 @@ func TestSpare(t *testing.T) {
 		{"nobody has tried it again", ``, "M M r r o", 5, ""},
 		{"one ill, and one failed", ``, "r E x", 2, ""},
 		{"a replacement is ill itself", ``, "r M+ M+ r", 4, ""},
+		{"replacements are ill before they run", ``, "M M r r e+ e+ e+", 7, "0 1"},
+		{"one of them is", ``, "M M M r r r e+ p+", 8, "2"},
 		{"one at a time", `{"max_unhealthy_fraction":0}`, "M M M r", 4, "1 2"},
 		{"all at once", `{"max_unhealthy_fraction":1}`, "M M M M", 4, ""},
 		{"a fraction", `{"max_unhealthy_fraction":0.7}`, "M M M M M M M M M M", 10, "7 8 9"},
@@ -166,6 +168,8 @@ func instanceOf(n int, word string) *events.Instance {
 		i.Health = events.HealthMissing
 	case 'E':
 		i.Health = events.HealthProcessError
+	case 'e':
+		i.State, i.Health, i.RunningTime = events.Started, events.HealthProcessError, time.Time{}
 	case 'F':
 		i.State = events.RunningFailed
 	case 'p':
