@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -204,83 +203,6 @@ func TestHealth_Election(t *testing.T) {
 	if got := e.healths(ids[1]); len(got) != 2 {
 		t.Errorf("on record are %s", got)
 	}
-}
-
-// TestHealth_MassKill: when all of a domain is unhealthy, half of it at most is
-// replaced at a time, the rest waits, and the record says so.
-func TestHealth_MassKill(t *testing.T) {
-	t.Parallel()
-	e, p, ids := newRunning(t, 6, `{"monitor_health":true}`, eventDriven)
-	for _, id := range ids {
-		e.heartbeat(id, events.HealthMonitorError, `,"error":"the monitor's own fault"`)
-	}
-	launched := p.provisions(9)
-	stays(t, "no more are replaced", 300*time.Millisecond, func() bool { return len(p.launches) == 9 })
-	document := e.describe("al", "web")
-	if n := document.InstanceCounts[events.Terminating]; n != 3 {
-		t.Errorf("%d instances terminate, want half of 6", n)
-	}
-	decision := e.fold().Decision(events.DomainID{Owner: "al", Name: "web"})
-	if !strings.Contains(decision.Reason, "3 unhealthy wait") || !strings.Contains(decision.Reason, "max_unhealthy_fraction 0.5") {
-		t.Errorf("the reason is %q", decision.Reason)
-	}
-	// Each replacement that runs lets the next one go.
-	e.reportState("al", "web", launched[6], events.Running)
-	p.provisions(10)
-	// A replacement that fails keeps its place; its next try is in a back-off.
-	e.reportState("al", "web", launched[7], events.Failed)
-	stays(t, "a failure lets none go", 500*time.Millisecond, func() bool {
-		_, terminated, _ := p.heard()
-		slices.Sort(terminated)
-		return len(slices.Compact(terminated)) == 4
-	})
-	replaces := map[string]int{}
-	for _, l := range e.logOf(events.TypeLaunchRequested) {
-		ev, _ := l.decode().(events.LaunchRequested)
-		if ev.Replaces != "" {
-			replaces[ev.Replaces]++
-		}
-	}
-	if len(replaces) != 4 {
-		t.Errorf("replaced are %v", replaces)
-	}
-	for id, n := range replaces {
-		if n != 1 || !slices.Contains(ids, id) {
-			t.Errorf("%s is replaced %d times", id, n)
-		}
-	}
-}
-
-// TestHealth_NoHotLoop: where every replacement is as ill as what it replaces, they
-// come ever more slowly.
-func TestHealth_NoHotLoop(t *testing.T) {
-	t.Parallel()
-	e, p, ids := newRunning(t, 1, `{"monitor_health":true}`, eventDriven)
-	e.heartbeat(ids[0], events.HealthProcessError, "")
-	for n := 2; n <= 4; n++ {
-		launched := p.provisions(n)
-		e.reportState("al", "web", launched[n-1], events.Running)
-		e.heartbeat(launched[n-1], events.HealthProcessError, "")
-	}
-	p.provisions(5)
-	var at []time.Time
-	for _, l := range e.logOf(events.TypeLaunchRequested) {
-		at = append(at, l.time)
-	}
-	if third, fourth := at[3].Sub(at[2]), at[4].Sub(at[3]); third < time.Second || fourth < 2*time.Second {
-		t.Errorf("replaced again after %s and %s, want at least 1 s and 2 s", third, fourth)
-	}
-}
-
-// TestHealth_FractionRefused: a fraction that is none names its field.
-func TestHealth_FractionRefused(t *testing.T) {
-	t.Parallel()
-	e := newEpum(t)
-	for _, general := range []string{`{"max_unhealthy_fraction":1.1}`, `{"max_unhealthy_fraction":-0.1}`, `{"max_unhealthy_fraction":"half"}`} {
-		e.wants(400, "definition.general.max_unhealthy_fraction", "al", "add_domain_definition",
-			fmt.Sprintf(`{"definition_id":"d","definition":{"general":%s}}`, general))
-	}
-	e.ok("al", "add_domain_definition", `{"definition_id":"d","definition":{"general":{"max_unhealthy_fraction":0.25}}}`)
 }
 
 // TestHealth_LateTermination: what stays TERMINATING is counted, said, and asked
