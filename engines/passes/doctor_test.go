@@ -21,6 +21,7 @@ type ward struct {
 	refuse    bool     // the next append: its guards do not hold
 	meanwhile func()   // happens once, while the next append is under way; nil: nothing
 	appends   int
+	spoken    time.Duration
 }
 
 func newWard(t testing.TB, health string) *ward {
@@ -177,10 +178,12 @@ func TestDoctor_Refused(t *testing.T) {
 	w.pass(100, []string{"i1 OUT_OF_CONTACT"}, "epum.ouagent.agent-i1.dump_state")
 }
 
-// say sends a heartbeat of i1 that waits to be treated, a millisecond later.
+// say has i1 say something that waits to be treated, a millisecond after what it said
+// before.
 func (w *ward) say(state string) {
-	w.now = w.now.Add(time.Millisecond)
-	w.term.Heartbeat("i1", fmt.Appendf(nil, `{"node_id":"i1","state":%q}`, state))
+	w.spoken += time.Millisecond
+	said := events.Heartbeat{Health: events.Health(state), Address: "agent-i1"}
+	w.term.doctor.hear(heartbeat{id: "i1", said: said, at: w.term.now(time.Time{}).Add(w.spoken)}, false)
 }
 
 // settle treats what waits, and gives how many appends that takes.

@@ -154,17 +154,17 @@ func urgency(i *events.Instance) int {
 // target calls for.
 func (t *Term) propose(l *look, r *runner) (d engines.Decision, s spared, err error) {
 	s = spare(l, 0)
-	for range 2 { // once more where the domain has not all that the engine wants
+	for range 2 { // once more where the engine wants so much more that it makes a difference
 		l.view.Spared = s.ids
-		if d, err = r.decide(t.Engines, l); err != nil {
-			return d, s, err
+		if d, err = r.decide(t.Engines, l); err != nil || d.Target <= s.size {
+			break
 		}
 		before := len(s.ids)
 		if s = spare(l, d.Target); len(s.ids) == before {
 			break
 		}
 	}
-	return d, s, nil
+	return d, s, err
 }
 
 // actions are what a decision record has of what an engine asked for.
