@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -308,21 +309,24 @@ func TestDoctor_TreatsFirst(t *testing.T) {
 func TestDoctor_Reaped(t *testing.T) {
 	for _, health := range []string{watched, `{}`} {
 		w := newWard(t, health)
+		d := w.term.doctor
 		for n := range 200 {
 			id := fmt.Sprint("i", n)
 			w.running(id)
+			w.term.note()
 			heard := make(chan struct{})
+			d.mu.Lock() // a heartbeat comes while the doctor notes what has changed
 			go func() {
 				defer close(heard)
-				for range 20 {
-					w.term.doctor.hear(heartbeat{id: id, said: events.Heartbeat{Health: events.HealthOK}, at: at(1)}, true)
-				}
+				d.hear(heartbeat{id: id, said: events.Heartbeat{Health: events.HealthOK}, at: at(1)}, true)
 			}()
+			runtime.Gosched()
 			w.fold(dom.InstanceKey(id), events.Reaped{})
-			w.term.note()
+			w.term.Replica.View(func(s *events.State) { d.noteInstance(s, dom, id) })
+			d.mu.Unlock()
 			<-heard
 		}
-		if n := len(w.term.doctor.vitals); n != 0 {
+		if n := len(d.vitals); n != 0 {
 			t.Errorf("%s: %d vitals are left", health, n)
 		}
 	}

@@ -262,8 +262,7 @@ func (s *stage) AppendFenced(_ context.Context, epoch uint64, pass events.Draft,
 }
 
 // describe is a line about a draft, with what guards it where that exists already.
-func (s *stage) describe(d events.Draft, name string) string {
-	line := fmt.Sprintf("    %s %s", d.Event.Type(), name)
+func (s *stage) describe(d events.Draft, name string) (line string) {
 	switch ev := d.Event.(type) {
 	case events.DecisionMade:
 		line = fmt.Sprintf("    saw %s\n    keeps %s\n  %s: %s", ev.Saw, kept(ev.Memory), ev.EngineState, ev.Reason)
@@ -283,6 +282,8 @@ func (s *stage) describe(d events.Draft, name string) string {
 		line = "    reap " + name
 	case events.DomainRemoved:
 		line = "    the domain is gone"
+	default:
+		s.t.Fatalf("a leader appends no %T", ev)
 	}
 	if d.Guard.Key != "" && d.Guard.Seq > 0 {
 		line += fmt.Sprintf(" [%s]", d.Guard.Key.Kind())
