@@ -205,6 +205,26 @@ func TestHealth_Election(t *testing.T) {
 	}
 }
 
+// TestHealth_FlipFlop: an agent that changes its mind without end costs no append for
+// each heartbeat, and its last word counts.
+func TestHealth_FlipFlop(t *testing.T) {
+	t.Parallel()
+	e, _, ids := newRunning(t, 1, `{"monitor_health":true}`)
+	const rounds = 2000
+	for range rounds {
+		e.heartbeat(ids[0], events.HealthMonitorError, "")
+		e.heartbeat(ids[0], events.HealthProcessError, "")
+	}
+	e.heartbeat(ids[0], events.HealthOK, "")
+	e.healthOf(ids[0], events.HealthOK)
+	if n := len(e.healths(ids[0])); n > rounds {
+		t.Errorf("%d changes of health are on record for %d heartbeats", n, 2*rounds+1)
+	}
+	if r := e.decide(); r.Terminated != 0 {
+		t.Errorf("%+v, though it is well", r)
+	}
+}
+
 // TestHealth_LateTermination: what stays TERMINATING is counted, said, and asked
 // for ever less often.
 func TestHealth_LateTermination(t *testing.T) {
