@@ -106,6 +106,41 @@ func (p Prefix) Notify(subscriberName, subscriberOp string) string {
 	return string(p) + ".notify." + Token(subscriberName) + "." + Token(subscriberOp)
 }
 
+// Sensor is the subject on which samples of a metric are pushed: of one of the
+// domain's instances, or with instance "" of the domain as a whole.
+func (p Prefix) Sensor(domain DomainID, instance, metric string) string {
+	token := "-"
+	if instance != "" {
+		token = Token(instance)
+	}
+	return string(p) + ".sensor." + domain.tokens() + "." + token + "." + Token(metric)
+}
+
+// AllSensors is the subject filter of all pushed samples.
+func (p Prefix) AllSensors() string { return string(p) + ".sensor.*.*.*.*" }
+
+// SensorOf gives whose samples a subject of Sensor is for, all plain names; ok is
+// false where it is none.
+func (p Prefix) SensorOf(subject string) (domain DomainID, instance, metric string, ok bool) {
+	rest, _ := strings.CutPrefix(subject, string(p)+".sensor.")
+	tokens := strings.Split(rest, ".")
+	if rest == subject || len(tokens) != 4 {
+		return DomainID{}, "", "", false
+	}
+	var names [4]string
+	for n, token := range tokens {
+		if n == 2 && token == "-" {
+			continue
+		}
+		name, err := ParseToken(token)
+		if err != nil {
+			return DomainID{}, "", "", false
+		}
+		names[n] = name
+	}
+	return DomainID{Owner: names[0], Name: names[1]}, names[2], names[3], true
+}
+
 // LeaderCall is the subject on which a process of the service asks the leader:
 // op is "run_pass" or "orphan". It is no part of the public interface.
 func (p Prefix) LeaderCall(op string) string { return string(p) + ".leader." + op }
@@ -126,6 +161,8 @@ const (
 	StreamResults = "results" // the outcomes of durable commands, for a day
 	StreamNotify  = "notify"  // notifications to subscribers, for a day
 	StreamDead    = "dead"    // what could not be processed
+	StreamSensor  = "sensor"  // pushed samples, for a day
 	BucketState   = "state"   // KV: the documents
 	BucketLeases  = "leases"  // KV: who leads
+	BucketSamples = "samples" // KV: the last samples of each domain
 )
