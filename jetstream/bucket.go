@@ -29,6 +29,7 @@ const (
 type Bucket struct {
 	nc     *nats.Conn
 	pub    *publisher
+	name   string // for errors
 	stream string
 	prefix string // of the subjects
 	ensure func(ctx context.Context) error
@@ -37,13 +38,16 @@ type Bucket struct {
 var _ projections.Bucket = (*Bucket)(nil)
 
 // State is the cell's state bucket.
-func (c *Cell) State() *Bucket {
+func (c *Cell) State() *Bucket { return c.bucket(events.BucketState, c.streams.state) }
+
+func (c *Cell) bucket(name string, cfg natsjs.StreamConfig) *Bucket {
 	return &Bucket{
 		nc:     c.nc,
 		pub:    c.pub,
-		stream: c.streams.state.Name,
-		prefix: "$KV." + c.cfg.Prefix.Stream(events.BucketState) + ".",
-		ensure: func(ctx context.Context) error { return reconcile(ctx, c.js, c.streams.state, c.cfg.Logger) },
+		name:   name + " bucket",
+		stream: cfg.Name,
+		prefix: "$KV." + c.cfg.Prefix.Stream(name) + ".",
+		ensure: func(ctx context.Context) error { return reconcile(ctx, c.js, cfg, c.cfg.Logger) },
 	}
 }
 
@@ -65,7 +69,7 @@ func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.En
 	}
 	messages, err := multiGet(ctx, b.nc, b.stream, subjects)
 	if err != nil {
-		return nil, fmt.Errorf("read the state bucket: %w", b.gone(ctx, err))
+		return nil, fmt.Errorf("read the %s: %w", b.name, b.gone(ctx, err))
 	}
 	entries := make([]projections.Entry, 0, len(messages))
 	for _, m := range messages {
@@ -74,7 +78,7 @@ func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.En
 		}
 		seq, err := strconv.ParseUint(header1(m.Header, "Nats-Sequence"), 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("read the state bucket: sequence of %s: %w", header1(m.Header, "Nats-Subject"), err)
+			return nil, fmt.Errorf("read the %s: sequence of %s: %w", b.name, header1(m.Header, "Nats-Subject"), err)
 		}
 		key := strings.TrimPrefix(header1(m.Header, "Nats-Subject"), b.prefix)
 		entries = append(entries, projections.Entry{Key: events.Key(key), Value: m.Data, Revision: seq})
@@ -94,21 +98,21 @@ func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) er
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the whole state bucket: %w", b.gone(ctx, err))
+		return fmt.Errorf("read the whole %s: %w", b.name, b.gone(ctx, err))
 	}
 	f, err := openFeed(ctx, b.nc, b.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy}, feedBuffer)
 	if err != nil {
-		return fmt.Errorf("read the whole state bucket: %w", b.gone(ctx, err))
+		return fmt.Errorf("read the whole %s: %w", b.name, b.gone(ctx, err))
 	}
 	defer f.close()
 	for at := uint64(0); at < last.Seq; {
 		m, info, err := f.readUntilIdle(ctx)
 		switch {
 		case err != nil:
-			return fmt.Errorf("read the whole state bucket: %w", err)
+			return fmt.Errorf("read the whole %s: %w", b.name, err)
 		case m == nil:
 			// A replica of the bucket that lags.
-			return fmt.Errorf("read the whole state bucket: %w: it ends at %d, not at %d", projections.ErrNoQuorum, at, last.Seq)
+			return fmt.Errorf("read the whole %s: %w: it ends at %d, not at %d", b.name, projections.ErrNoQuorum, at, last.Seq)
 		}
 		at = info.seq
 		if purged(m.Header) {

@@ -14,9 +14,9 @@ var (
 	// ErrIncompatible is returned by Open where a stream or bucket exists that
 	// cannot be made what it should be. The text says what differs.
 	ErrIncompatible = errors.New("jetstream: incompatible stream")
-	// ErrBucketGone is returned by Bucket where the state bucket was deleted. It
-	// wraps projections.ErrNotFound; Bucket.Ensure creates the bucket again.
-	ErrBucketGone = fmt.Errorf("jetstream: the state bucket is gone: %w", projections.ErrNotFound)
+	// ErrBucketGone is returned by Bucket and Samples where their bucket was
+	// deleted. It wraps projections.ErrNotFound; their Ensure creates it again.
+	ErrBucketGone = fmt.Errorf("jetstream: the bucket is gone: %w", projections.ErrNotFound)
 	// ErrTailBroken is returned by a tail whose consumer is gone, silent, or has
 	// lost messages: open it anew behind the last event that was applied.
 	ErrTailBroken = errors.New("jetstream: the tail broke")

@@ -25,6 +25,14 @@ const (
 	// keptFor is how long the outcomes of durable commands and notifications are
 	// kept for whoever was away (design §4).
 	keptFor = 24 * time.Hour
+	// samplesKept is how long pushed samples, and what was last read of a domain,
+	// are kept: as long as the longest sample_period.
+	samplesKept = 24 * time.Hour
+	// mostSamples is how many pushed samples of one series are kept: as many as
+	// whoever leads holds in memory.
+	mostSamples = 200
+	// mostSampleBytes is the largest pushed sample, its headers counted.
+	mostSampleBytes = 4 << 10
 	// leaseMarkerTTL is how long the marker of an expired lease stays. The
 	// server allows no less.
 	leaseMarkerTTL = time.Second
@@ -51,11 +59,11 @@ type Cell struct {
 
 // streamConfigs are the streams of a cell, as they should be.
 type streamConfigs struct {
-	events, inbox, results, notify, dead, state, leases natsjs.StreamConfig
+	events, inbox, results, notify, dead, sensor, state, leases, samples natsjs.StreamConfig
 }
 
 func (s streamConfigs) all() []natsjs.StreamConfig {
-	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.state, s.leases}
+	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.sensor, s.state, s.leases, s.samples}
 }
 
 // Open creates what is missing of a cell's streams, buckets and durable consumers,
@@ -154,6 +162,13 @@ func topology(cfg Config) streamConfigs {
 	dead.Description = "epum: what could not be processed"
 	dead.Subjects = []string{string(p) + ".dead.>"}
 
+	sensor := stream(events.StreamSensor)
+	sensor.Description = "epum: pushed samples"
+	sensor.Subjects = []string{p.AllSensors()}
+	sensor.MaxAge = samplesKept
+	sensor.MaxMsgsPerSubject = mostSamples
+	sensor.MaxMsgSize = mostSampleBytes
+
 	bucket := func(name string) natsjs.StreamConfig {
 		b := stream(name)
 		b.Subjects = []string{"$KV." + b.Name + ".>"}
@@ -174,7 +189,14 @@ func topology(cfg Config) streamConfigs {
 	leases.Description = "epum: who leads"
 	leases.MaxAge = cfg.LeaseTTL
 	leases.SubjectDeleteMarkerTTL = leaseMarkerTTL
-	return streamConfigs{events: log, inbox: inbox, results: results, notify: notify, dead: dead, state: state, leases: leases}
+
+	samples := bucket(events.BucketSamples)
+	samples.Description = "epum: the last samples of each domain"
+	samples.MaxAge = samplesKept
+	return streamConfigs{
+		events: log, inbox: inbox, results: results, notify: notify, dead: dead, sensor: sensor,
+		state: state, leases: leases, samples: samples,
+	}
 }
 
 // plainStream is what the streams have in common.

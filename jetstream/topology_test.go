@@ -19,7 +19,7 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	names := []string{"epum_events", "epum_inbox", "epum_dead", "KV_epum_state", "KV_epum_leases"}
+	names := []string{"epum_events", "epum_inbox", "epum_dead", "epum_sensor", "KV_epum_state", "KV_epum_leases", "KV_epum_samples"}
 
 	t.Run("by many processes at once", func(t *testing.T) {
 		var group sync.WaitGroup
@@ -49,6 +49,12 @@ func TestOpen(t *testing.T) {
 		}
 		if leases := rawStream(t, nc, "KV_epum_leases").CachedInfo().Config; leases.MaxAge != jetstream.DefaultLeaseTTL || leases.SubjectDeleteMarkerTTL == 0 {
 			t.Errorf("%+v", leases)
+		}
+		if sensor := rawStream(t, nc, "epum_sensor").CachedInfo().Config; sensor.Subjects[0] != "epum.sensor.*.*.*.*" || sensor.MaxAge != 24*time.Hour || sensor.MaxMsgsPerSubject != 200 {
+			t.Errorf("%+v", sensor)
+		}
+		if samples := rawStream(t, nc, "KV_epum_samples").CachedInfo().Config; samples.MaxAge != 24*time.Hour || samples.MaxMsgsPerSubject != 1 || !samples.AllowMsgTTL {
+			t.Errorf("%+v", samples)
 		}
 	})
 	t.Run("again changes nothing", func(t *testing.T) {
