@@ -3,6 +3,7 @@ package engines
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -66,6 +67,11 @@ func (g *GivenSensing) Sensing() (Sensing, error) {
 			if err := events.CheckName(metric); err != nil {
 				return s, RefuseEngineConf(fmt.Sprintf("%s.%d", list.key, n), "must be a name: "+err.Error())
 			}
+		}
+	}
+	for _, metric := range slices.Sorted(maps.Keys(s.Queries)) {
+		if _, err := ParseQuery(s.Queries[metric]); err != nil {
+			return s, RefuseEngineConf("sensor_queries."+metric, err.Error())
 		}
 	}
 	if len(g.SensorData) > 0 {
