@@ -16,7 +16,7 @@ const mostQueryBytes = 4 << 10
 // QueryVars is what a query template may name.
 type QueryVars struct {
 	Owner, Domain string
-	Instance      string // the instance's id; "" where the query is for all, or for the domain's own
+	Instance      string // as the source names it, mostly its id; "" where the query is for all, or for the domain's own
 	Metric        string
 	Period        string // as Prometheus writes it: "90s"
 }
@@ -49,6 +49,11 @@ func ParseQuery(text string) (*QueryTemplate, error) {
 	q := &QueryTemplate{t: t}
 	if !q.allows(t.Root) {
 		return nil, errQueryForm
+	}
+	for _, instance := range []string{"", "i"} {
+		if _, err := q.Render(QueryVars{Owner: "o", Domain: "d", Instance: instance, Metric: "m", Period: "1s"}); err != nil {
+			return nil, err
+		}
 	}
 	return q, nil
 }

@@ -38,7 +38,7 @@ func TestParseQuery(t *testing.T) {
 		"{{range 1000000000}}{{end}}": "only", "{{range .Owner}}x{{end}}": "only", `{{define "a"}}{{end}}x`: "only", `{{template "query"}}`: "only",
 		`{{printf "%1000000000d" 1}}`: "only", "{{$x := .Owner}}{{$x}}": "only", "{{with .Owner}}{{end}}": "only", "{{.Secret}}": "only",
 		"{{.}}": "only", "{{.Owner.Name}}": "only", "{{len .Owner}}": "only", `{{block "a" .}}{{end}}`: "only", "{{quote (quote .Owner)}}": "only",
-		"{{if .Owner}}{{range 5}}{{end}}{{end}}": "only", "{{if true}}{{end}}": "only", `{{"x"}}`: "only", "{{.Owner | quote | quote}}": "only", "{{nothing .Owner}}": "no template",
+		"{{if .Owner}}{{range 5}}{{end}}{{end}}": "only", "{{if true}}{{end}}": "only", `{{"x"}}`: "only", "{{.Owner | quote | quote}}": "only", "{{quote quote .Owner}}": "render", "{{if .Instance}}{{.Owner .Domain}}{{end}}": "render", "{{nothing .Owner}}": "no template",
 	} {
 		if q, err := engines.ParseQuery(text); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%.60q: %+v, %v", text, q, err)
