@@ -6,15 +6,18 @@ package sensors
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// Sample is one measurement.
+// Sample is one measurement, or what a source has made of several.
 type Sample struct {
 	Time  time.Time // UTC
-	Value float64
+	Value float64   // NaN and the infinities count as none
+	Of    float64   // of how many measurements; 0: it is one
 }
 
 // Series are the samples of a metric, the oldest first.
@@ -36,6 +39,46 @@ type Query struct {
 type Source interface {
 	// Fetch gives the samples that there are: one who has none is not in the
 	// series, which is no error. It fails where the source cannot be asked or what
-	// it says cannot be read; the error says so in one clause.
+	// it says cannot be read; the error says so in one clause. What could be read
+	// all the same it gives along with the error.
 	Fetch(ctx context.Context, q Query) (Series, error)
+}
+
+// Sources are the sources of a process by their names, as engine_conf.sensor_type
+// gives them.
+type Sources map[string]Source
+
+// keys are the keys of the service's configuration that a source needs.
+var keys = map[string]string{
+	"nats": "nats.url", "prometheus": "sensors.prometheus.url", "opentsdb": "sensors.opentsdb.url", "cloudwatch": "sensors.cloudwatch.region",
+}
+
+// NewSources has every source that a config may name: mockcloudwatch, and for each
+// other one what says that it is not configured, until it is replaced.
+func NewSources() Sources {
+	s := Sources{}
+	for _, name := range engines.SensorTypes {
+		s[name] = unconfigured{name}
+	}
+	s["mockcloudwatch"] = Mock{}
+	return s
+}
+
+// Of gives the source with a name; it is never nil.
+func (s Sources) Of(name string) Source {
+	if source := s[name]; source != nil {
+		return source
+	}
+	return unconfigured{name}
+}
+
+// unconfigured is a source that this service does not have.
+type unconfigured struct{ name string }
+
+func (u unconfigured) Fetch(context.Context, Query) (Series, error) {
+	key, known := keys[u.name]
+	if !known {
+		return nil, fmt.Errorf("there is no source %q", u.name)
+	}
+	return nil, fmt.Errorf("the source %s is not configured: set %s in the service's configuration", u.name, key)
 }
