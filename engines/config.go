@@ -201,9 +201,17 @@ func DecodeSection(section string, data json.RawMessage, into any) error {
 	return &FieldError{Field: section, Message: "cannot be read"}
 }
 
+// wantedError is returned by a type that reads its own JSON: what it wants.
+type wantedError string
+
+func (w wantedError) Error() string { return "must be " + string(w) }
+
 func semanticMessage(e *jsonv2.SemanticError) string {
 	if errors.Is(e, jsonv2.ErrUnknownName) {
 		return "is not known; leave it out"
+	}
+	if wanted, ok := errors.AsType[wantedError](e.Err); ok {
+		return wanted.Error()
 	}
 	want := "another type"
 	if e.GoType != nil {

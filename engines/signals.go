@@ -52,7 +52,7 @@ func (g *GivenSensing) Sensing() (Sensing, error) {
 	}
 	if p := g.SamplePeriod; p != nil {
 		const most = 24 * time.Hour // as long as pushed samples are kept
-		if s.Period = seconds(*p); *p <= 0 || s.Period > most {
+		if s.Period = seconds(*p); s.Period <= 0 || s.Period > most {
 			return s, RefuseEngineConf("sample_period", "must be a number of seconds above 0, at most 86400")
 		}
 	}
@@ -123,19 +123,16 @@ type GivenUnique struct {
 	Values NameList `json:"unique_values"`
 }
 
-// Unique checks the keys; nil where they are not given. It fails with a
-// *FieldError.
-func (g *GivenUnique) Unique() (*Unique, error) {
-	switch {
-	case g.Key == nil && g.Values == nil:
-		return nil, nil //nolint:nilnil // nothing sets the instances apart
-	case g.Key == nil:
-		return nil, RefuseEngineConf("unique_key", "is required with unique_values: the variable that each instance has a value of its own of")
-	case g.Values == nil:
-		return nil, RefuseEngineConf("unique_values", "is required with unique_key: a list of values, or a string with commas between them")
-	}
-	if err := events.CheckName(*g.Key); err != nil {
-		return nil, RefuseEngineConf("unique_key", "must be a name: "+err.Error())
+// Unique checks the keys; nil where they are not given. With complete false one of
+// them may be missing. It fails with a *FieldError.
+func (g *GivenUnique) Unique(complete bool) (*Unique, error) {
+	if g.Key != nil {
+		if err := events.CheckName(*g.Key); err != nil {
+			return nil, RefuseEngineConf("unique_key", "must be a name: "+err.Error())
+		}
+		if slices.Contains(ownVars, *g.Key) {
+			return nil, RefuseEngineConf("unique_key", fmt.Sprintf("is %q, which every launch is given by the service itself", *g.Key))
+		}
 	}
 	seen := map[string]bool{}
 	for _, value := range g.Values {
@@ -144,27 +141,52 @@ func (g *GivenUnique) Unique() (*Unique, error) {
 		}
 		seen[value] = true
 	}
-	return &Unique{Key: *g.Key, Values: g.Values}, nil
+	switch {
+	case g.Values != nil && len(g.Values) == 0:
+		return nil, RefuseEngineConf("unique_values", "is empty, so nothing could be launched: give a value for each instance, or leave it out")
+	case g.Key != nil && g.Values != nil:
+		return &Unique{Key: *g.Key, Values: g.Values}, nil
+	case g.Values != nil && complete:
+		return nil, RefuseEngineConf("unique_key", "is required with unique_values: the variable that each instance has a value of its own of")
+	case g.Key != nil && complete:
+		return nil, RefuseEngineConf("unique_values", "is required with unique_key: a list of values, or a string with commas between them")
+	}
+	return nil, nil //nolint:nilnil // nothing sets the instances apart
 }
+
+// ownVars are the launch variables that are the same whatever a config says
+// (design §4).
+var ownVars = []string{"node_id", "heartbeat_dest"}
 
 // NameList is a list of strings in a config: a JSON array, or one string with
 // commas between them, blanks around them left out.
 type NameList []string
 
+// errNameList is returned for what is no NameList.
+const errNameList wantedError = "a list of strings, or one string with commas between them"
+
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *NameList) UnmarshalJSON(data []byte) error {
-	if len(data) == 0 || data[0] != '"' {
-		return json.Unmarshal(data, (*[]string)(l))
-	}
-	var text string
-	if err := json.Unmarshal(data, &text); err != nil {
-		return err
+	*l = nil
+	if string(data) == "null" {
+		return nil
 	}
 	*l = NameList{}
-	for part := range strings.SplitSeq(text, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			*l = append(*l, part)
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				*l = append(*l, part)
+			}
 		}
+		return nil
+	}
+	var names []*string
+	if json.Unmarshal(data, &names) != nil || slices.Contains(names, nil) {
+		return errNameList
+	}
+	for _, name := range names {
+		*l = append(*l, *name)
 	}
 	return nil
 }
