@@ -62,7 +62,7 @@ type Measured struct {
 // infinities and what is stale count as missing.
 func (v *View) Measure(m Metric) Measured {
 	got := Measured{Metric: m.Name}
-	readings, sum := v.Readings[m.Name], 0.0
+	readings, sum, least, most := v.Readings[m.Name], 0.0, math.Inf(1), math.Inf(-1)
 	read := func(whose string) bool {
 		r, ok := readings[whose]
 		age := v.Now.Sub(r.Time)
@@ -72,7 +72,7 @@ func (v *View) Measure(m Metric) Measured {
 			got.Stale++
 		default:
 			got.Fresh++
-			sum += r.Value
+			sum, least, most = sum+r.Value, min(least, r.Value), max(most, r.Value)
 			got.OldestSeconds = max(got.OldestSeconds, age.Seconds())
 			return true
 		}
@@ -99,10 +99,9 @@ func (v *View) Measure(m Metric) Measured {
 		got.enough = got.enough && 2*fresh >= got.Running
 	}
 	if got.Fresh > 0 {
-		average := sum / float64(got.Fresh)
-		if !math.IsInf(average, 0) {
-			got.Average = &average
-		}
+		// Rounding does not take it past what was read: equal readings are their average.
+		average := min(max(sum/float64(got.Fresh), least), most)
+		got.Average = &average
 	}
 	if got.Missing > 0 {
 		got.OnMissing = m.OnMissing
