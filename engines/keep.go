@@ -1,6 +1,7 @@
 package engines
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -158,25 +159,45 @@ type Unique struct {
 
 // free gives up to n values that no instance has which stays.
 func (u *Unique) free(v *View, n int) []string {
-	taken := map[string]bool{}
+	place := make(map[string]int, len(u.Values)) // value → its place among them
+	for n, value := range u.Values {
+		place[value] = n
+	}
+	taken := make([]bool, len(u.Values))
+	alone, _ := json.Marshal(map[string]string{u.Key: ""})
+	alone = alone[:len(alone)-len(`"}`)]
 	for _, i := range v.Instances {
 		if i.Valid() && !v.Unhealthy(i) {
-			var vars map[string]json.RawMessage
-			if json.Unmarshal(i.ExtraVars, &vars) == nil {
-				var value string
-				if json.Unmarshal(vars[u.Key], &value) == nil {
-					taken[value] = true
-				}
+			if n, ok := place[string(u.held(i.ExtraVars, alone))]; ok {
+				taken[n] = true
 			}
 		}
 	}
 	var free []string
-	for _, value := range u.Values {
-		if len(free) < n && !taken[value] {
+	for at, value := range u.Values {
+		if len(free) < n && !taken[at] {
 			free = append(free, value)
 		}
 	}
 	return free
+}
+
+// held reads the value that variables have; nil: none. Where it is alone among
+// them, as it mostly is, they are what alone begins with and need no parsing: a
+// domain out of values looks at all of its instances each time.
+func (u *Unique) held(vars json.RawMessage, alone []byte) []byte {
+	if rest, found := bytes.CutPrefix(vars, alone); found {
+		plain, found := bytes.CutSuffix(rest, []byte(`"}`))
+		if found && bytes.IndexByte(plain, '"') < 0 && bytes.IndexByte(plain, '\\') < 0 {
+			return plain
+		}
+	}
+	var all map[string]json.RawMessage
+	var value string
+	if json.Unmarshal(vars, &all) != nil || json.Unmarshal(all[u.Key], &value) != nil {
+		return nil
+	}
+	return []byte(value)
 }
 
 // lay puts a value into a launch's variables.

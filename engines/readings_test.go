@@ -48,7 +48,9 @@ const (
 
 func TestView_Measure(t *testing.T) {
 	const fresh = 3 * time.Minute
-	at := func(value float64, age time.Duration) engines.Reading { return engines.Reading{Value: value, Time: noon.Add(-age)} }
+	at := func(value float64, age time.Duration) engines.Reading {
+		return engines.Reading{Value: value, Time: noon.Add(-age)}
+	}
 	three := fleet(running, running, running)
 	average := func(a float64) *float64 { return &a }
 	both := engines.Metric{Domain: true, Instances: true}
