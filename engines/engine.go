@@ -19,7 +19,8 @@ type Engine interface {
 	Reconfigure(conf json.RawMessage) error
 	// Decide is a deterministic function of its view, the engine's config and
 	// the view's memory: it reads no clock, draws no randomness but from the
-	// view's seed, and changes nothing that the view holds.
+	// view's seed, and changes nothing that the view holds. It may be called
+	// twice for one decision, with other Spared ones.
 	Decide(v *View) (Decision, error)
 }
 
@@ -76,13 +77,15 @@ type Answer struct {
 
 // Launch asks for one instance.
 type Launch struct {
-	DeployableType string
-	Site           string
-	Allocation     string
-	ExtraVars      json.RawMessage // JSON object; nil: none
+	DeployableType string          `json:"deployable_type"`
+	Site           string          `json:"site"`
+	Allocation     string          `json:"allocation"`
+	ExtraVars      json.RawMessage `json:"extravars,omitempty"` // JSON object; nil: none
 }
 
-// Decision is what an engine asks for, and why.
+// Decision is what an engine asks for, and why. An unhealthy instance that is to be
+// replaced is terminated in the decision that asks for the launch in its place: one
+// that is terminated first would wait for that launch for good.
 type Decision struct {
 	Launches     []Launch
 	Terminations []string // instance ids

@@ -20,6 +20,14 @@ type Reading struct {
 // Readings are what a domain's metrics were when they were last read.
 type Readings map[string]map[string]Reading // metric → instance id or OfDomain → reading
 
+// Len is how many readings there are.
+func (r Readings) Len() (n int) {
+	for _, of := range r {
+		n += len(of)
+	}
+	return n
+}
+
 // Metric is how an engine reads a metric.
 type Metric struct {
 	Name      string

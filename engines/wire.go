@@ -58,21 +58,13 @@ func EncodeView(v *View, settings json.RawMessage) ([]byte, error) {
 // WireDecision is what an engine that runs outside answers. An empty site, type or
 // allocation of a launch stands for the domain's own.
 type WireDecision struct {
-	Launches     []WireLaunch       `json:"launches"`
+	Launches     []Launch           `json:"launches"`
 	Terminations []string           `json:"terminations"`
 	Reason       string             `json:"reason"` // one sentence, required
 	State        events.EngineState `json:"engine_state"`
 	Target       int                `json:"target"`
 	Memory       json.RawMessage    `json:"memory"`
 	Error        string             `json:"error"` // why it does not decide; "": it does
-}
-
-// WireLaunch is a launch as JSON.
-type WireLaunch struct {
-	DeployableType string          `json:"deployable_type"`
-	Site           string          `json:"site"`
-	Allocation     string          `json:"allocation"`
-	ExtraVars      json.RawMessage `json:"extravars"`
 }
 
 // mostReason is how long the reason of an engine that runs outside may be, in bytes.
@@ -107,6 +99,8 @@ func DecodeDecision(v *View, body []byte, like Launch) (Decision, error) {
 		return Decision{}, errNoState
 	case w.Target < 0:
 		return Decision{}, errTarget
+	case len(w.Memory) > events.MaxMemoryBytes:
+		return Decision{}, fmt.Errorf("its memory has %d bytes, at most %d are kept", len(w.Memory), events.MaxMemoryBytes)
 	case len(w.Launches)+len(w.Terminations) > v.MaxActions:
 		return Decision{}, fmt.Errorf("it has %d actions, at most %d are allowed", len(w.Launches)+len(w.Terminations), v.MaxActions)
 	}
@@ -121,7 +115,7 @@ func DecodeDecision(v *View, body []byte, like Launch) (Decision, error) {
 		}
 	}
 	for n, l := range w.Launches {
-		launch, err := l.launch(like)
+		launch, err := l.filled(like)
 		if err != nil {
 			return Decision{}, fmt.Errorf("its launch %d: %w", n, err)
 		}
@@ -130,9 +124,9 @@ func DecodeDecision(v *View, body []byte, like Launch) (Decision, error) {
 	return d, nil
 }
 
-// launch fills in what is left out.
-func (l WireLaunch) launch(like Launch) (Launch, error) {
-	launch := Launch(l)
+// filled fills in what a launch leaves out.
+func (l Launch) filled(like Launch) (Launch, error) {
+	launch := l
 	for _, f := range []struct {
 		key  string
 		into *string

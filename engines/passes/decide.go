@@ -27,6 +27,7 @@ type look struct {
 	decisionSeq uint64 // guards the next decision record
 	unknown     bool   // an aggregate has an event that this version does not know
 	instances   []*events.Instance
+	general     *engines.General
 	view        engines.View
 }
 
@@ -58,6 +59,11 @@ func (t *Term) look(id events.DomainID, now time.Time, l *look) {
 		l.view.Now = folded
 	}
 	l.view.Seed = seed(id, l.view.Seq)
+	l.view.Answer = nil
+	if l.domain != nil {
+		l.general = t.general.of(l.domain.Config.General)
+		l.view.Policy, l.view.Readings = l.general.TerminationPolicy, t.inputs.readingsOf(id)
+	}
 }
 
 // seed is a number that differs between domains and between looks, and is the
@@ -143,6 +149,17 @@ func (t *Term) evaluate(id events.DomainID, l *look, r *runner) (*unit, error) {
 	if l.domain.Removed {
 		return t.drain(l), nil
 	}
+	if err := r.prepare(t.Engines, l); err != nil {
+		return nil, err
+	}
+	if r.question.Subject != "" {
+		l.view.Spared = spare(l, 0).ids
+		answer, err := t.inputs.answer(l, r.question)
+		if answer == nil || err != nil {
+			return nil, err
+		}
+		l.view.Answer = answer
+	}
 	d, s, err := t.propose(l, r)
 	if err != nil {
 		return nil, err
@@ -168,6 +185,10 @@ func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision
 	if a.waiting > 0 {
 		reason += fmt.Sprintf("; %d unhealthy wait for the launches in their place", a.waiting)
 	}
+	tried := a.rehearse(l.general.DryRun)
+	if tried != nil {
+		reason = "dry run, so nothing is done: " + reason
+	}
 	if len(a.launches)+len(a.terminations) == 0 && !news(l.decision, r.refusedSeq, reason, &d) {
 		if wake.IsZero() {
 			return nil
@@ -178,7 +199,7 @@ func (t *Term) unitOf(id events.DomainID, l *look, r *runner, d engines.Decision
 	made := events.DecisionMade{
 		DomainSeq: l.domain.AddedSeq, ConfigSeq: r.configSeq, RefusedSeq: r.refusedSeq, Engine: r.kind, InputSeq: l.view.Seq,
 		Now: l.view.Now, Seed: l.view.Seed, Reason: reason, EngineState: d.State, Memory: d.Memory,
-		Terminations: a.terminations, Saw: saw(l, d, len(s.ids)+a.waiting),
+		Terminations: a.terminations, Saw: saw(l, d, len(s.ids)+a.waiting, tried),
 	}
 	record := t.draft(id.DecisionKey(), nil, events.Guard{Key: id.DecisionKey(), Seq: l.decisionSeq}, "")
 	drafts := make([]events.Draft, 0, 1+len(a.launches)+len(a.terminations))
@@ -225,9 +246,12 @@ func (t *Term) draft(key events.Key, ev events.Event, guard events.Guard, causat
 	}
 }
 
+// mostReadings is how many readings a record keeps: a record has to fit a message.
+const mostReadings = 4000
+
 // saw is the record of what was decided on; so many unhealthy ones wait for their
-// replacement.
-func saw(l *look, d engines.Decision, spared int) json.RawMessage {
+// replacement, and that was only tried.
+func saw(l *look, d engines.Decision, spared int, tried *rehearsal) json.RawMessage {
 	counts := map[events.InstanceState]int{}
 	unhealthy := 0
 	for _, i := range l.instances {
@@ -236,13 +260,22 @@ func saw(l *look, d engines.Decision, spared int) json.RawMessage {
 			unhealthy++
 		}
 	}
+	readings, leftOut := l.view.Readings, l.view.Readings.Len()
+	if leftOut > mostReadings {
+		readings = nil
+	} else {
+		leftOut = 0
+	}
 	data, err := json.Marshal(struct {
 		Counts    map[events.InstanceState]int `json:"counts"`
 		Unhealthy int                          `json:"unhealthy,omitempty"`
 		Spared    int                          `json:"spared,omitempty"`
 		Target    int                          `json:"target"`
 		Engine    json.RawMessage              `json:"engine,omitempty"`
-	}{counts, unhealthy, spared, d.Target, d.Saw})
+		Readings  engines.Readings             `json:"readings,omitempty"`
+		LeftOut   int                          `json:"readings_left_out,omitempty"`
+		DryRun    *rehearsal                   `json:"dry_run,omitempty"`
+	}{counts, unhealthy, spared, d.Target, d.Saw, readings, leftOut, tried})
 	if err != nil { // check has seen that d.Saw is JSON
 		panic(errors.Join(errors.New("passes: encode what a decision saw"), err))
 	}

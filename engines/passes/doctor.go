@@ -45,7 +45,7 @@ func newDoctor(t *Term) *doctor {
 	lost := []*vital{}
 	t.Replica.View(func(s *events.State) {
 		for domain := range s.Domains() {
-			config := t.health.of(domain)
+			config := t.healthOf(domain)
 			if !config.MonitorHealth {
 				continue
 			}
@@ -91,7 +91,7 @@ func (d *doctor) noteInstance(s *events.State, domain events.DomainID, id string
 		}
 		return
 	}
-	if config := d.term.health.of(s.Domain(domain)); config.MonitorHealth || d.vitals[id] != nil {
+	if config := d.term.healthOf(s.Domain(domain)); config.MonitorHealth || d.vitals[id] != nil {
 		d.see(i, config)
 	}
 }
@@ -102,7 +102,7 @@ func (d *doctor) noteDomain(s *events.State, id events.DomainID) {
 	if domain == nil {
 		return
 	}
-	config := d.term.health.of(domain)
+	config := d.term.healthOf(domain)
 	for _, i := range s.Instances(id) {
 		if v := d.vitals[i.ID]; config.MonitorHealth && (v == nil || v.config != config) || v != nil && v.config != nil && !config.MonitorHealth {
 			d.see(i, config)

@@ -37,7 +37,7 @@ func (t *Term) drainTerminate(l *look, open []*events.Instance) *unit {
 	made := events.DecisionMade{
 		DomainSeq: l.domain.AddedSeq, ConfigSeq: l.domain.ConfigSeq, InputSeq: l.view.Seq, Now: l.view.Now, Seed: l.view.Seed,
 		Reason:      fmt.Sprintf("the domain is removed: terminate its %d instances", len(open)),
-		EngineState: events.EnginePending, Memory: l.view.Memory, Saw: saw(l, engines.Decision{}, 0),
+		EngineState: events.EnginePending, Memory: l.view.Memory, Saw: saw(l, engines.Decision{}, 0, nil),
 	}
 	u.drafts = append(u.drafts, record)
 	for _, i := range open {

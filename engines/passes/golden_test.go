@@ -98,7 +98,7 @@ func (s *stage) elect() {
 	term.epoch, term.elected, term.began = s.seq, s.now, s.now
 	s.term = term
 	s.decisions, term.changes = term.Replica.NewFeed(concernsDecide), term.Replica.NewFeed(concernsInstances)
-	term.outbox, term.doctor = newOutbox(term), newDoctor(term)
+	term.outbox, term.doctor, term.inputs = newOutbox(term), newDoctor(term), newInputs(s.t.Context(), term)
 	term.plan()
 	_, err := term.decide(s.t.Context(), nil)
 	s.must(err)

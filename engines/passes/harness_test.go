@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/simplest"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
@@ -20,23 +23,27 @@ import (
 var dom = events.DomainID{Owner: "o", Name: "d"}
 
 // fed is a log that a test adds events to.
-type fed struct{ events chan fedEvent }
+type fed struct {
+	events chan fedEvent
+	end    atomic.Uint64
+}
 
 type fedEvent struct {
 	env events.Envelope
 	ev  events.Event
 }
 
-func (*fed) End(context.Context) (projections.Position, error) {
-	return projections.Position{Created: began}, nil
+func (f *fed) End(context.Context) (projections.Position, error) {
+	return projections.Position{Created: began, Seq: f.end.Load()}, nil
 }
 
-func (*fed) EventID(context.Context, uint64) (string, error) { return "", projections.ErrNotFound }
+func (*fed) EventID(_ context.Context, seq uint64) (string, error) { return fmt.Sprint("id", seq), nil }
 
 func (f *fed) Tail(ctx context.Context, _ projections.TailStart, apply func(events.Envelope, events.Event)) error {
 	for {
 		select {
 		case e := <-f.events:
+			f.end.Store(e.env.Seq)
 			apply(e.env, e.ev)
 		case <-ctx.Done():
 			return ctx.Err()
@@ -92,8 +99,9 @@ func newBench(t testing.TB) *bench {
 	t.Cleanup(func() { cancel(); <-done })
 	b.term = newTerm(NewLeader(Config{
 		Prefix: "epum", ServiceName: "svc", Replica: replica, Sender: b, Logger: logger, RetryInterval: 5 * time.Second, TerminateLate: 10 * time.Minute,
-		Clock: func() time.Time { return b.now },
+		Clock: func() time.Time { return b.now }, Engines: engines.NewRegistry("simplest", simplest.Kind("local")),
 	}))
+	b.term.inputs = newInputs(ctx, b.term)
 	b.term.epoch, b.term.elected, b.term.began = 7, at(1), b.now
 	return b
 }

@@ -9,39 +9,45 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// healthConfigs are the health sections that have been read; few differ. It is
-// safe for concurrent use.
-type healthConfigs struct {
+// sections are sections of configs that have been read; few differ. It is safe for
+// concurrent use.
+type sections[T any] struct {
+	parse func(json.RawMessage) (T, error)
+
 	mu   sync.RWMutex
-	read map[string]*engines.Health // section → what it says
+	read map[string]*T // section → what it says
 }
 
-// mostHealthConfigs is how many are kept; beyond that they are read anew.
-const mostHealthConfigs = 10_000
+// mostSections is how many are kept; beyond that they are read anew.
+const mostSections = 10_000
 
-// of gives a domain's health config; the defaults where there is no domain.
-func (c *healthConfigs) of(d *events.Domain) *engines.Health {
-	var section json.RawMessage
-	if d != nil {
-		section = d.Config.Health
-	}
+// of gives what a section says; the defaults where there is none.
+func (c *sections[T]) of(section json.RawMessage) *T {
 	c.mu.RLock()
-	health := c.read[string(section)]
+	said := c.read[string(section)]
 	c.mu.RUnlock()
-	if health != nil {
-		return health
+	if said != nil {
+		return said
 	}
-	parsed, err := engines.ParseHealth(section)
+	parsed, err := c.parse(section)
 	if err != nil { // no such config was ever accepted
-		parsed, _ = engines.ParseHealth(nil)
+		parsed, _ = c.parse(nil)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.read == nil || len(c.read) >= mostHealthConfigs {
-		c.read = map[string]*engines.Health{}
+	if c.read == nil || len(c.read) >= mostSections {
+		c.read = map[string]*T{}
 	}
 	c.read[string(section)] = &parsed
 	return &parsed
+}
+
+// healthOf gives a domain's health config; the defaults where there is no domain.
+func (t *Term) healthOf(d *events.Domain) *engines.Health {
+	if d == nil {
+		return t.health.of(nil)
+	}
+	return t.health.of(d.Config.Health)
 }
 
 // diagnose is the doctor's table (design §6): the health that an instance of a

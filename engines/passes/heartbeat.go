@@ -104,7 +104,7 @@ func (d *doctor) hear(h heartbeat, last bool) {
 func (d *doctor) lookUp(id string) (i *events.Instance, config *engines.Health) {
 	d.term.Replica.View(func(s *events.State) {
 		if i = s.Instance(id); i != nil {
-			config = d.term.health.of(s.Domain(i.Domain))
+			config = d.term.healthOf(s.Domain(i.Domain))
 		}
 	})
 	return i, config

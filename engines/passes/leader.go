@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/sensors"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
@@ -64,7 +65,10 @@ type Config struct {
 	Projector       func() *projections.Projector // makes one for each term
 	Engines         *engines.Registry
 	Sender          Sender
-	NewID           func() string // unique ids, later ones sort higher
+	Asker           Asker                     // nil: engines that run outside get no answer
+	Sources         map[string]sensors.Source // by engine_conf.sensor_type; nil: none
+	Samples         projections.Samples       // nil: what was read is not kept
+	NewID           func() string             // unique ids, later ones sort higher
 	Logger          *slog.Logger
 	Clock           func() time.Time // nil: time.Now
 

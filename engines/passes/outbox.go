@@ -96,7 +96,7 @@ func (o *outbox) put(s *events.State, i *events.Instance) {
 		return
 	}
 	// It ought to run after the boot time-out: then ask what became of it.
-	o.due.put(o.term.Clock().Add(min(o.term.health.of(s.Domain(i.Domain)).BootTimeout, mostBoot)), r)
+	o.due.put(o.term.Clock().Add(min(o.term.healthOf(s.Domain(i.Domain)).BootTimeout, mostBoot)), r)
 }
 
 // asks says what a provisioner is to be asked about an instance; "": nothing.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"strconv"
 
-	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -91,12 +90,8 @@ func (o *outbox) domainVars(id events.DomainID) domainVars {
 	if err := lay(vars, conf.Vars); err != nil {
 		return domainVars{err: fmt.Errorf("engine_conf.provisioner_vars: %w", err)}
 	}
-	general, err := engines.ParseGeneral(d.Config.General)
-	if err != nil {
-		return domainVars{err: err}
-	}
-	if general.ChefCredential != "" {
-		vars["chef_credential"] = quote(general.ChefCredential)
+	if chef := o.term.general.of(d.Config.General).ChefCredential; chef != "" {
+		vars["chef_credential"] = quote(chef)
 	}
 	return domainVars{vars: vars}
 }

@@ -76,12 +76,8 @@ func spare(l *look, target int) (s spared) {
 	if len(sick) == 0 {
 		return s
 	}
-	general, err := engines.ParseGeneral(l.domain.Config.General)
-	if err != nil { // no such config was ever accepted
-		general, _ = engines.ParseGeneral(nil)
-	}
 	const rounding = 1e-9 // 0.7 of 10 are 7
-	s.fraction = general.MaxUnhealthyFraction
+	s.fraction = l.general.MaxUnhealthyFraction
 	s.most = max(int(s.fraction*float64(s.size)+rounding), 1)
 	s.room = max(s.most-underWay-len(s.retries), 0) + anew
 	if s.until, s.failed = noBetter(l.instances); s.until.After(l.view.Now) {
@@ -156,7 +152,7 @@ func (t *Term) propose(l *look, r *runner) (d engines.Decision, s spared, err er
 	s = spare(l, 0)
 	for range 2 { // once more where the engine wants so much more that it makes a difference
 		l.view.Spared = s.ids
-		if d, err = r.decide(t.Engines, l); err != nil || d.Target <= s.size {
+		if d, err = r.decide(l); err != nil || d.Target <= s.size {
 			break
 		}
 		before := len(s.ids)
@@ -205,6 +201,26 @@ func admit(l *look, s *spared, d *engines.Decision, due []attemptedLaunch) (a ac
 	a.cut = (a.cut || full || s.rest) && len(a.launches)+len(a.terminations) > 0
 	a.replaces = append(ids(sick[:pairs]), s.retries...)
 	return a
+}
+
+// rehearsal is what a dry run would have done.
+type rehearsal struct {
+	Launches     []engines.Launch `json:"launches,omitempty"`
+	Terminations []string         `json:"terminations,omitempty"`
+}
+
+// rehearse takes the actions away where nothing is to be done, and gives what they
+// were; nil where there were none.
+func (a *actions) rehearse(dry bool) *rehearsal {
+	if !dry || len(a.launches)+len(a.terminations) == 0 {
+		return nil
+	}
+	tried := &rehearsal{Terminations: a.terminations}
+	for _, launch := range a.launches {
+		tried.Launches = append(tried.Launches, launch.Launch)
+	}
+	*a = actions{waiting: a.waiting}
+	return tried
 }
 
 // partition sorts out the ill among the instances that an engine wants to end, the

@@ -70,7 +70,11 @@ func TestSpare(t *testing.T) {
 }
 
 func lookAt(general, instances string) *look {
-	l := &look{domain: &events.Domain{Config: events.Config{General: json.RawMessage(general)}}}
+	parsed, err := engines.ParseGeneral(json.RawMessage(general))
+	if err != nil {
+		panic(err)
+	}
+	l := &look{domain: &events.Domain{}, general: &parsed}
 	for n, word := range strings.Fields(instances) {
 		l.instances = append(l.instances, instanceOf(n, word))
 	}
@@ -146,7 +150,7 @@ func TestSpare_NoBetter(t *testing.T) {
 		{"the tenth one", slices.Repeat([]*events.Instance{ill(1, 10, never)}, 9), 16, 70},
 		{"one was well for a while", []*events.Instance{ill(1, 10, never), ill(2, 12, 11)}, 12, 0},
 	} {
-		l := &look{domain: &events.Domain{}, instances: append(tt.before, instanceOf(90, "E"), instanceOf(91, "r"))}
+		l := &look{domain: &events.Domain{}, general: &engines.General{MaxUnhealthyFraction: 0.5}, instances: append(tt.before, instanceOf(90, "E"), instanceOf(91, "r"))}
 		l.view.Now = at(tt.now)
 		s := spare(l, 0)
 		if waits := len(s.ids) > 0; waits != (tt.until > 0) || waits && !s.until.Equal(at(tt.until)) {

@@ -23,20 +23,26 @@ type runner struct {
 	configSeq  uint64 // the config that the engine has
 	refusedSeq uint64 // the config that it refused; 0: none
 	kind       string
+	question   engines.Question // what the engine wants answered first
 	engine     engines.Engine
 	busy       atomic.Bool // called and not back: nobody else may touch it
 }
 
-// decide gives the domain's engine its config, where that changed, and the
-// view. A panic is an error.
-func (r *runner) decide(registry *engines.Registry, l *look) (d engines.Decision, err error) {
-	defer recovered(&err)
+// prepare gives the domain's engine its config, where that changed, and the view
+// the engine's memory.
+func (r *runner) prepare(registry *engines.Registry, l *look) error {
 	if err := r.configure(registry, l); err != nil {
-		return engines.Decision{}, err
+		return err
 	}
 	if l.decision == nil || l.decision.Engine != r.kind {
 		l.view.Memory = nil // none, or of another engine
 	}
+	return nil
+}
+
+// decide gives the domain's engine the view. A panic is an error.
+func (r *runner) decide(l *look) (d engines.Decision, err error) {
+	defer recovered(&err)
 	d, err = r.engine.Decide(&l.view)
 	if err != nil {
 		return d, fmt.Errorf("decide: %w", err)
@@ -77,6 +83,14 @@ func (r *runner) take(registry *engines.Registry, l *look) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err == nil {
+			r.question = engines.Question{}
+			if kind.Question != nil {
+				r.question = kind.Question(conf.EngineConf)
+			}
+		}
+	}()
 	if r.engine != nil && r.kind == kind.Name {
 		return r.engine.Reconfigure(conf.EngineConf)
 	}

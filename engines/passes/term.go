@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
@@ -44,7 +45,9 @@ type Term struct {
 	engines  map[events.DomainID]*runner
 	outbox   *outbox
 	doctor   *doctor
-	health   healthConfigs
+	inputs   *inputs
+	health   sections[engines.Health]
+	general  sections[engines.General]
 	changes  *projections.Feed        // the instances and domains that changed, for outbox and doctor
 	again    map[events.DomainID]bool // to be decided as soon as the last append is folded
 	wake     *alarms                  // to be decided then: a back-off ends
@@ -78,6 +81,8 @@ func newTerm(l *Leader) *Term {
 		wake:    newAlarms(l.Clock()),
 		runs:    make(chan run),
 		orphans: make(chan orphan, 1024),
+		health:  sections[engines.Health]{parse: engines.ParseHealth},
+		general: sections[engines.General]{parse: engines.ParseGeneral},
 	}
 }
 
@@ -141,7 +146,7 @@ func (t *Term) serve(ctx context.Context, epoch uint64, release func()) error {
 		<-projector
 	}()
 
-	t.outbox, t.doctor = newOutbox(t), newDoctor(t)
+	t.outbox, t.doctor, t.inputs = newOutbox(t), newDoctor(t), newInputs(ctx, t)
 	go t.doctor.wait(ctx)
 	if t.OnTerm != nil {
 		end, err := t.OnTerm(t)
@@ -198,6 +203,8 @@ func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 		case <-t.changes.Ready():
 		case <-t.doctor.ready:
 			err = t.treat(ctx)
+		case <-t.inputs.ready:
+			err = t.onInputs(ctx)
 		case <-timer.C:
 			err = t.onDue(ctx)
 		case r := <-t.runs:
@@ -253,6 +260,64 @@ func (t *Term) onChange(ctx context.Context, decisions *projections.Feed) error 
 	return err
 }
 
+// onInputs decides on the domains for which something was got: not where passes are
+// driven from outside, since what is asked for is waited for there.
+func (t *Term) onInputs(ctx context.Context) error {
+	if t.ExternalDecide {
+		return nil
+	}
+	t.inputs.read(t.Clock(), false)
+	if domains := t.inputs.take(); len(domains) > 0 {
+		_, err := t.decide(ctx, domains)
+		return err
+	}
+	return nil
+}
+
+// decideAsked runs the decide pass that somebody asked for. Where passes are driven
+// from outside, it has metrics read first; and it waits for the answers of engines
+// that run outside.
+func (t *Term) decideAsked(ctx context.Context) (Result, error) {
+	if t.ExternalDecide {
+		t.inputs.read(t.Clock(), true)
+		if err := t.await(ctx); err != nil {
+			return Result{}, err
+		}
+	}
+	result, err := t.decide(ctx, nil)
+	if err != nil {
+		return result, err
+	}
+	if err := t.await(ctx); err != nil {
+		return result, err
+	}
+	if answered := t.inputs.take(); len(answered) > 0 {
+		more, err := t.decide(ctx, answered)
+		result.add(more)
+		return result, err
+	}
+	return result, nil
+}
+
+// await waits for what is being read and asked. The pass gets on meanwhile: each of
+// them is bounded.
+func (t *Term) await(ctx context.Context) error {
+	t.passTime.Store(0)
+	return t.inputs.wait(ctx)
+}
+
+// add adds what a further part of the same pass did.
+func (r *Result) add(more Result) {
+	r.Launched += more.Launched
+	r.Terminated += more.Terminated
+	r.Changed += more.Changed
+	r.Errors += more.Errors
+	r.Seq = max(r.Seq, more.Seq)
+}
+
+// Sampled hears of a domain for which a metric was pushed.
+func (t *Term) Sampled(id events.DomainID) { t.inputs.sampled(id) }
+
 // nextDue is how long the loop may wait for the next thing that is due by time.
 func (t *Term) nextDue() time.Duration {
 	const atMost = time.Minute
@@ -260,7 +325,7 @@ func (t *Term) nextDue() time.Duration {
 		return atMost
 	}
 	now := t.Clock()
-	next := t.outbox.next(t.wake.next(now.Add(atMost)))
+	next := t.inputs.next(t.outbox.next(t.wake.next(now.Add(atMost))))
 	for _, p := range t.periodic {
 		if p.next.Before(next) {
 			next = p.next
@@ -272,6 +337,9 @@ func (t *Term) nextDue() time.Duration {
 // onDue decides on the domains whose back-off ends, and runs the passes whose time
 // has come. What the outbox has due is sent before the loop waits again.
 func (t *Term) onDue(ctx context.Context) error {
+	if !t.ExternalDecide {
+		t.inputs.read(t.Clock(), false)
+	}
 	if domains := t.wake.take(t.Clock()); len(domains) > 0 {
 		if _, err := t.decide(ctx, domains); err != nil {
 			return err
@@ -313,6 +381,7 @@ func (t *Term) note() {
 	changed := t.changes.Take()
 	t.outbox.note(changed)
 	t.doctor.note(changed)
+	t.inputs.note(changed)
 }
 
 // sendRequests sends what the log, as far as it is folded, asks for.
@@ -337,7 +406,7 @@ func (t *Term) onRun(ctx context.Context, r run) error {
 	var err error
 	switch r.pass {
 	case PassDecide:
-		result, err = t.decide(ctx, nil)
+		result, err = t.decideAsked(ctx)
 	case PassDoctor:
 		result, err = t.examine(ctx)
 	case PassReap:
