@@ -92,14 +92,9 @@ func NewPrometheus(o PrometheusOptions) (*Prometheus, error) {
 func (p *Prometheus) Fetch(ctx context.Context, q Query) (Series, error) {
 	series := Series{}
 	if q.Template == "" {
-		var errs []error
-		if len(q.Instances) > 0 {
-			errs = append(errs, p.fetchAll(ctx, p.instances, q, series))
-		}
-		if q.OfDomain {
-			errs = append(errs, p.fetchAll(ctx, p.domain, q, series))
-		}
-		return series, errors.Join(errs...)
+		theirs, own := q, q
+		theirs.OfDomain, own.Instances = false, nil
+		return series, errors.Join(p.fetchAll(ctx, p.instances, theirs, series), p.fetchAll(ctx, p.domain, own, series))
 	}
 	t, err := engines.ParseQuery(q.Template)
 	if err != nil {
@@ -111,8 +106,11 @@ func (p *Prometheus) Fetch(ctx context.Context, q Query) (Series, error) {
 	return series, p.fetchAll(ctx, t, q, series)
 }
 
-// fetchAll adds to series what one request gives.
+// fetchAll adds to series what one request gives of those that are asked for.
 func (p *Prometheus) fetchAll(ctx context.Context, t *engines.QueryTemplate, q Query, series Series) error {
+	if len(q.Instances) == 0 && !q.OfDomain {
+		return nil
+	}
 	answer, err := p.query(ctx, t, q, "")
 	if err != nil {
 		return err
@@ -121,10 +119,10 @@ func (p *Prometheus) fetchAll(ctx context.Context, t *engines.QueryTemplate, q Q
 	for _, s := range answer {
 		label := s.labels[p.options.Label]
 		if label == "" && q.OfDomain {
-			series[engines.OfDomain] = append(series[engines.OfDomain], s.samples...)
+			series.add(engines.OfDomain, s.samples)
 		}
 		for _, id := range ids[label] {
-			series[id] = append(series[id], s.samples...)
+			series.add(id, s.samples)
 		}
 	}
 	return nil
@@ -145,7 +143,7 @@ func (p *Prometheus) fetchEach(ctx context.Context, t *engines.QueryTemplate, q 
 	var first error
 	for n, answer := range answers {
 		for _, s := range answer {
-			series[who[n]] = append(series[who[n]], s.samples...)
+			series.add(who[n], s.samples)
 		}
 		if errs[n] != nil {
 			failed++

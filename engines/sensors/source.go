@@ -23,6 +23,13 @@ type Sample struct {
 // Series are the samples of a metric, the oldest first.
 type Series map[string][]Sample // instance id or engines.OfDomain → samples
 
+// add adds samples to a series; one without any does not come into being.
+func (s Series) add(whose string, samples []Sample) {
+	if len(samples) > 0 {
+		s[whose] = append(s[whose], samples...)
+	}
+}
+
 // Query asks for the samples of one metric of a domain.
 type Query struct {
 	Domain    events.DomainID
