@@ -49,7 +49,7 @@ func (g *GivenScaling) Scaling(complete bool) (s Scaling, err error) {
 	if s.Launch, err = g.Launch(complete); err != nil {
 		return s, err
 	}
-	if s.Unique, err = g.Unique(); err != nil {
+	if s.Unique, err = g.Unique(complete); err != nil {
 		return s, err
 	}
 	if s.Minimum, s.Maximum, err = g.bounds(complete); err != nil {

@@ -46,7 +46,7 @@ func EncodeView(v *View, settings json.RawMessage) ([]byte, error) {
 		} else if i.Valid() && i.Unhealthy() {
 			w.Unhealthy = append(w.Unhealthy, i.ID)
 		}
-		w.Instances = append(w.Instances, i.AppendShown(nil))
+		w.Instances = append(w.Instances, i.AppendShown(nil, nil))
 	}
 	data, err := json.Marshal(w)
 	if err != nil {

@@ -89,10 +89,10 @@ func TestInstance_AppendShown(t *testing.T) {
 	i := l.state.Instance("i")
 	fresh := `{"instance_id":"i","launch_id":"l","deployable_type":"w","site":"s","allocation":"small","state":"100-REQUESTING",` +
 		`"state_time":"2026-01-02T00:00:05Z","health":"UNKNOWN","errors":[],"error_time":null,"extravars":{},"seq":5}`
-	if diff := cmp.Diff(fresh, string(i.AppendShown(nil))); diff != "" {
+	if diff := cmp.Diff(fresh, string(i.AppendShown(nil, nil))); diff != "" {
 		t.Error(diff)
 	}
-	got := string(rich().state.Instance(`i"1`).AppendShown([]byte("> ")))
+	got := string(rich().state.Instance(`i"1`).AppendShown([]byte("> "), nil))
 	want := `> {"instance_id":"i\"1","launch_id":"l\\1","deployable_type":"w","site":"s","allocation":"é","state":"600-RUNNING",` +
 		`"state_time":"2026-01-02T00:00:10Z","health":"ODD\"","errors":[{"name": "p"},null],"error_time":"2026-01-02T02:04:05.000000006Z",` +
 		`"extravars":{"a": [1.0]},"":null,"Launch_ID":{},"SEQ":"x","State":"mine","public_ip":"1.2.3.4","update_counter":12345678901234567890,` +

@@ -248,7 +248,7 @@ func TestFold_TerminationCommutes(t *testing.T) {
 			}
 			i := *l.state.Instance("i")
 			i.StateTime = at(0) // of the event that was first to get there
-			return string(i.AppendShown(nil))
+			return string(i.AppendShown(nil, nil))
 		}
 		a, b := outcome(report, events.TerminateRequested{}), outcome(events.TerminateRequested{}, report)
 		if diff := cmp.Diff(a, b); diff != "" {

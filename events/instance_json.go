@@ -22,12 +22,15 @@ type instanceInternal struct {
 
 // AppendJSON implements Document: the shown form and, where there is any, what
 // is only the service's own.
-func (i *Instance) AppendJSON(b []byte) []byte { return i.appendJSON(b, true) }
+func (i *Instance) AppendJSON(b []byte) []byte { return i.appendJSON(b, nil, true) }
 
-// AppendShown appends the instance as describe_domain shows it (design §5).
-func (i *Instance) AppendShown(b []byte) []byte { return i.appendJSON(b, false) }
+// AppendShown appends the instance as describe_domain shows it (design §5), with
+// what its metrics are; nil: nothing is said of them.
+func (i *Instance) AppendShown(b []byte, sensorData json.RawMessage) []byte {
+	return i.appendJSON(b, sensorData, false)
+}
 
-func (i *Instance) appendJSON(b []byte, internal bool) []byte {
+func (i *Instance) appendJSON(b []byte, sensorData json.RawMessage, internal bool) []byte {
 	b = append(b, `{"instance_id":`...)
 	b = appendString(b, i.ID)
 	b = append(b, `,"launch_id":`...)
@@ -64,6 +67,10 @@ func (i *Instance) appendJSON(b []byte, internal bool) []byte {
 		b = append(b, "{}"...)
 	} else {
 		b = append(b, i.ExtraVars...)
+	}
+	if sensorData != nil {
+		b = append(b, `,"sensor_data":`...)
+		b = append(b, sensorData...)
 	}
 	for _, f := range i.Fields {
 		b = append(b, ',')

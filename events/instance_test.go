@@ -154,9 +154,9 @@ func TestInstance_Field(t *testing.T) {
 	l.add(dom.InstanceKey("i"), events.StateChanged{State: events.Pending, Fields: fields("b", "1", "d", "2")})
 	l.add(dom.InstanceKey("i"), events.StateChanged{State: events.Pending, Fields: fields("a", "3", "d", "4", "c", "5")})
 	i := l.state.Instance("i")
-	was := string(i.AppendShown(nil))
+	was := string(i.AppendShown(nil, nil))
 	l.add(dom.InstanceKey("i"), events.StateChanged{State: events.Pending, Fields: fields("b", "6", "e", "7")})
-	if diff := cmp.Diff(was, string(i.AppendShown(nil))); diff != "" {
+	if diff := cmp.Diff(was, string(i.AppendShown(nil, nil))); diff != "" {
 		t.Errorf("an instance that was handed out has changed: %s", diff)
 	}
 	for name, want := range map[string]string{"a": "3", "b": "1", "c": "5", "d": "4", "e": "", "": ""} {

@@ -26,6 +26,13 @@ type domainView struct {
 	decision  *events.Decision // nil: none
 	instances []*events.Instance
 	asOf      AsOf
+	samples   samplesDocument
+}
+
+// samplesDocument is what is shown of a domain's document in the bucket of samples.
+type samplesDocument struct {
+	Domain    json.RawMessage            `json:"domain"`
+	Instances map[string]json.RawMessage `json:"instances"` // by id
 }
 
 // domainDocument is the document of design §5, in its order.
@@ -34,7 +41,7 @@ type domainDocument struct {
 	Owner          string                       `json:"owner"`
 	DefinitionID   string                       `json:"definition_id"`
 	Config         shownConfig                  `json:"config"`
-	SensorData     struct{}                     `json:"sensor_data"`
+	SensorData     json.RawMessage              `json:"sensor_data"`
 	Instances      []json.RawMessage            `json:"instances"`
 	Subscribers    []events.Subscriber          `json:"subscribers"`
 	EngineState    events.EngineState           `json:"engine_state"`
@@ -57,12 +64,16 @@ func (v domainView) json(after string, limit int) []byte {
 	doc := domainDocument{
 		Name: v.domain.ID.Name, Owner: v.domain.ID.Owner, DefinitionID: v.domain.DefinitionID,
 		Config:         shownConfig{General: filled.General, Health: filled.Health, EngineConf: filled.EngineConf},
+		SensorData:     v.samples.Domain,
 		Subscribers:    append([]events.Subscriber{}, v.domain.Subscribers...),
 		EngineState:    v.engineState(),
 		Removed:        v.domain.Removed,
 		InstanceCounts: map[events.InstanceState]int{},
 		Seq:            v.domain.Seq,
 		AsOf:           AsOf{Seq: v.asOf.Seq, Time: v.asOf.Time.UTC()},
+	}
+	if len(doc.SensorData) == 0 {
+		doc.SensorData = json.RawMessage(`{}`)
 	}
 	for _, i := range v.instances {
 		doc.InstanceCounts[i.State]++
@@ -73,7 +84,7 @@ func (v domainView) json(after string, limit int) []byte {
 	if found {
 		from++
 	}
-	doc.Instances, doc.Next = shownInstances(v.instances[from:], limit)
+	doc.Instances, doc.Next = v.shownInstances(v.instances[from:], limit)
 	var data bytes.Buffer
 	enc := json.NewEncoder(&data)
 	enc.SetEscapeHTML(false) // which would make a config of <, > and & too large for a message
@@ -84,11 +95,11 @@ func (v domainView) json(after string, limit int) []byte {
 	return bytes.TrimSuffix(data.Bytes(), []byte("\n"))
 }
 
-func shownInstances(instances []*events.Instance, limit int) (shown []json.RawMessage, next string) {
+func (v domainView) shownInstances(instances []*events.Instance, limit int) (shown []json.RawMessage, next string) {
 	shown = []json.RawMessage{}
 	size := 0
 	for n, i := range instances {
-		data := i.AppendShown(nil)
+		data := i.AppendShown(nil, v.samples.Instances[i.ID])
 		if n == limit || n > 0 && size+len(data) > mostBytes {
 			return shown, instances[n-1].ID
 		}

@@ -1,7 +1,9 @@
 package projections
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,11 +22,13 @@ const MostShown = 1000
 type Reader struct {
 	replica *Replica
 	bucket  Bucket
+	samples Samples
 }
 
-// NewReader makes a reader of a bucket and a replica.
-func NewReader(replica *Replica, bucket Bucket) *Reader {
-	return &Reader{replica: replica, bucket: bucket}
+// NewReader makes a reader of a bucket and a replica, and of what was last read of
+// the metrics (nil: nothing is shown of them).
+func NewReader(replica *Replica, bucket Bucket, samples Samples) *Reader {
+	return &Reader{replica: replica, bucket: bucket, samples: samples}
 }
 
 // DescribeDomain gives the domain document (design §5) as JSON, with at most
@@ -44,7 +48,27 @@ func (r *Reader) DescribeDomain(ctx context.Context, id events.DomainID, after s
 	if view.domain == nil {
 		return nil, fmt.Errorf("domain %q of %q: %w", id.Name, id.Owner, ErrNotFound)
 	}
+	view.samples = r.samplesOf(ctx, view.domain)
 	return view.json(after, limitOr(limit)), nil
+}
+
+// samplesPatience bounds the wait for what is only shown.
+const samplesPatience = time.Second
+
+// samplesOf gives what was last read of a domain's metrics: nothing where its
+// config has none read. It is no part of the state, so where it cannot be had it is
+// left out.
+func (r *Reader) samplesOf(ctx context.Context, d *events.Domain) (shown samplesDocument) {
+	if r.samples == nil || !bytes.Contains(d.Config.EngineConf, []byte(`"sensor_type"`)) {
+		return shown
+	}
+	ctx, cancel := context.WithTimeout(ctx, samplesPatience)
+	defer cancel()
+	data, err := r.samples.Get(ctx, d.ID)
+	if err != nil || json.Unmarshal(data, &shown) != nil {
+		return samplesDocument{}
+	}
+	return shown
 }
 
 // ListDomains gives the names of an owner's domains, sorted by their bytes, at

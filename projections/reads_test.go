@@ -56,7 +56,7 @@ func TestReader_DomainDocument(t *testing.T) {
 	empty := `{"name":"d","owner":"o","definition_id":"def","config":{"general":{},"health":{},"engine_conf":{"preserve_n":2}},"sensor_data":{},` +
 		`"instances":[],"subscribers":[],"engine_state":"PENDING_DE","removed":false,"instance_counts":{},"seq":1,"as_of":{"seq":1,"time":"2026-01-01T00:00:01Z"}}`
 	bucket := &memBucket{}
-	reader := projections.NewReader(follow(t, log, bucket), bucket)
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 	want := func(document string) {
 		t.Helper()
 		got, err := reader.DescribeDomain(t.Context(), dom, "", 0)
@@ -111,7 +111,7 @@ func TestReader_Source(t *testing.T) {
 			log.add(events.DefinitionKey("x"), events.DefinitionAdded{})
 			log.add(dom.InstanceKey("log"), events.LaunchRequested{})
 			bucket := &memBucket{}
-			reader := projections.NewReader(follow(t, log, bucket), bucket)
+			reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 			// What the bucket says is another log's, to see who answers.
 			other := newLog()
 			other.add(dom.Key(), events.DomainAdded{DefinitionID: "x"})
@@ -138,7 +138,7 @@ func TestReader_Source(t *testing.T) {
 		log := newLog()
 		log.add(dom.Key(), events.DomainAdded{})
 		bucket := &memBucket{}
-		reader := projections.NewReader(follow(t, log, bucket), bucket)
+		reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 		bucket.set(log.fold(1))
 		bucket.mu.Lock()
 		bucket.docs[dom.InstanceKey("i")] = "{"
@@ -153,7 +153,7 @@ func TestReader_Errors(t *testing.T) {
 	log := newLog()
 	log.add(dom.Key(), events.DomainAdded{})
 	bucket := &memBucket{}
-	reader := projections.NewReader(follow(t, log, bucket), bucket)
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 	if _, err := reader.DescribeDomain(t.Context(), events.DomainID{Owner: "p", Name: "d"}, "", 0); !errors.Is(err, projections.ErrNotFound) {
 		t.Errorf("another owner's domain: %v", err)
 	}
@@ -188,7 +188,7 @@ func TestReader_ListPages(t *testing.T) {
 	log.add(events.DomainID{Owner: "o2", Name: "theirs"}.Key(), events.DomainAdded{})
 	log.add(events.DomainID{Owner: "o", Name: "b"}.Key(), events.DomainRemovalRequested{}) // is still there
 	bucket := &memBucket{}
-	reader := projections.NewReader(follow(t, log, bucket), bucket)
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 	tests := []struct {
 		after string
 		limit int
@@ -229,7 +229,7 @@ func TestReader_InstancePages(t *testing.T) {
 	}
 	log.add(dom.InstanceKey("i4"), events.StateChanged{State: events.Running})
 	bucket := &memBucket{}
-	reader := projections.NewReader(follow(t, log, bucket), bucket)
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 	for _, tt := range []struct {
 		after string
 		limit int
@@ -266,7 +266,7 @@ func TestReader_DefaultLimit(t *testing.T) {
 		log.add(events.DefinitionKey(fmt.Sprintf("x%04d", n)), events.DefinitionAdded{})
 	}
 	bucket := &memBucket{}
-	reader := projections.NewReader(follow(t, log, bucket), bucket)
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 	if d := describe(t, reader, "", 0); len(d.Instances) != 1000 || d.Next != "i0999" {
 		t.Errorf("%d instances, next %q", len(d.Instances), d.Next)
 	}
@@ -295,7 +295,7 @@ func TestReader_LargeInstances(t *testing.T) {
 	add("j", 700)
 	add("k", 1)
 	bucket := &memBucket{}
-	reader := projections.NewReader(follow(t, log, bucket), bucket)
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 	var got []string
 	var pages []int
 	for after := ""; ; {
@@ -321,7 +321,7 @@ func TestReader_CheckpointSeq(t *testing.T) {
 	log := newLog()
 	log.add(dom.Key(), events.DomainAdded{})
 	bucket := &memBucket{}
-	reader := projections.NewReader(follow(t, log, bucket), bucket)
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
 	if got := reader.CheckpointSeq(t.Context()); got != 0 {
 		t.Errorf("no bucket: %d", got)
 	}

@@ -65,6 +65,7 @@ type Config struct {
 	Embedded    EmbeddedConfig
 	Agent       AgentConfig
 	Mock        MockConfig
+	Sensors     SensorsConfig
 	Log         LogConfig
 	Metrics     MetricsConfig
 
@@ -110,6 +111,33 @@ type MockConfig struct {
 	Jitter      time.Duration // added to Delay at random, [0, Jitter)
 	FailureRate float64       // part of the launches that fail, [0, 1]
 	Seed        uint64
+}
+
+// SensorsConfig says where metrics are read; a source whose place is "" is not
+// configured.
+type SensorsConfig struct {
+	Timeout    time.Duration // of one request
+	Prometheus PrometheusConfig
+	OpenTSDB   OpenTSDBConfig
+	CloudWatch CloudWatchConfig
+}
+
+// PrometheusConfig is for the source prometheus.
+type PrometheusConfig struct {
+	URL   string
+	Label string // that says whose a series is
+}
+
+// OpenTSDBConfig is for the source opentsdb.
+type OpenTSDBConfig struct {
+	URL string
+	Tag string // that says whose a series is
+}
+
+// CloudWatchConfig is for the source cloudwatch.
+type CloudWatchConfig struct {
+	Region   string
+	Endpoint string // URL; "": Amazon's
 }
 
 // LogConfig says what is logged and how.

@@ -28,7 +28,7 @@ func (k Key) Variable() string {
 
 // Keys are all keys there are, in the order in which people want to read them.
 // Nobody changes it.
-var Keys = slices.Concat(serviceKeys, passKeys, natsKeys, provisionerKeys, processKeys)
+var Keys = slices.Concat(serviceKeys, passKeys, natsKeys, provisionerKeys, sensorKeys, processKeys)
 
 var serviceKeys = []Key{
 	{
@@ -192,6 +192,44 @@ var provisionerKeys = []Key{
 		Name: "mock.seed", Type: "number", Default: "1",
 		Doc: "With provisioner mock: seed of its random numbers.",
 		set: setSeed,
+	},
+}
+
+var sensorKeys = []Key{
+	{
+		Name: "sensors.timeout", Type: "duration", Default: "5s",
+		Doc: "Time that one request to a source of metrics may take.",
+		set: duration(positive, func(c *Config) *time.Duration { return &c.Sensors.Timeout }),
+	},
+	{
+		Name: "sensors.prometheus.url", Type: "URL",
+		Doc: "Prometheus server for domains with sensor_type prometheus.",
+		set: httpURL(func(c *Config) *string { return &c.Sensors.Prometheus.URL }),
+	},
+	{
+		Name: "sensors.prometheus.label", Type: "label", Default: "instance_id",
+		Doc: "Label that says which instance a series is of.",
+		set: text(func(c *Config) *string { return &c.Sensors.Prometheus.Label }),
+	},
+	{
+		Name: "sensors.opentsdb.url", Type: "URL",
+		Doc: "OpenTSDB server for domains with sensor_type opentsdb.",
+		set: httpURL(func(c *Config) *string { return &c.Sensors.OpenTSDB.URL }),
+	},
+	{
+		Name: "sensors.opentsdb.tag", Type: "tag", Default: "instance_id",
+		Doc: "Tag that says which instance a series is of.",
+		set: text(func(c *Config) *string { return &c.Sensors.OpenTSDB.Tag }),
+	},
+	{
+		Name: "sensors.cloudwatch.region", Type: "text",
+		Doc: "AWS region for domains with sensor_type cloudwatch; credentials are found as the AWS SDK does.",
+		set: text(func(c *Config) *string { return &c.Sensors.CloudWatch.Region }),
+	},
+	{
+		Name: "sensors.cloudwatch.endpoint", Type: "URL", Default: "Amazon's", derived: true,
+		Doc: "Another service that speaks the CloudWatch API.",
+		set: httpURL(func(c *Config) *string { return &c.Sensors.CloudWatch.Endpoint }),
 	},
 }
 

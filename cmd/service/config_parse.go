@@ -135,6 +135,18 @@ func setNATSURL(c *Config, s string) error {
 	return nil
 }
 
+// httpURL is the address of a server that is asked over HTTP.
+func httpURL(field func(*Config) *string) setter {
+	return func(c *Config, s string) error {
+		u, err := url.Parse(s)
+		if s != "" && (err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https") {
+			return errors.New("must be a URL such as http://host:9090")
+		}
+		*field(c) = s
+		return nil
+	}
+}
+
 func setReplicas(c *Config, s string) error {
 	n, err := strconv.Atoi(s)
 	if err != nil || !slices.Contains([]int{1, 3, 5}, n) {

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-524e47bf/epum/commands/natsapi"
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/engines/passes"
-	"github.com/seed-524e47bf/epum/engines/simplest"
+	"github.com/seed-524e47bf/epum/engines/sensors"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/jetstream"
 	"github.com/seed-524e47bf/epum/projections"
@@ -47,6 +47,7 @@ type Service struct {
 	replica *projections.Replica
 	reader  *projections.Reader
 	engines *engines.Registry
+	sources sensors.Sources
 	handler *commands.Handler
 	api     *natsapi.API
 	url     string
@@ -134,13 +135,13 @@ func (s *Service) start(ctx context.Context) error {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	site := simplest.DefaultSite
-	if s.cfg.Provisioner == ProvisionerProcess {
-		site = s.cfg.Agent.Site
+	s.engines = s.cfg.registry()
+	var err error
+	if s.sources, err = s.cfg.sources(); err != nil {
+		return err
 	}
-	s.engines = engines.NewRegistry("simplest", append([]engines.Kind{simplest.Kind(site)}, s.cfg.Engines...)...)
 	s.replica = projections.NewReplica(s.events, s.bucket, s.log)
-	s.reader = projections.NewReader(s.replica, s.bucket)
+	s.reader = projections.NewReader(s.replica, s.bucket, s.cell.Samples())
 	s.handler = &commands.Handler{Log: s.events, Replica: s.replica, Engines: s.engines, NewID: newID}
 
 	caughtUp := make(chan struct{})
@@ -232,6 +233,7 @@ func (s *Service) lead() *passes.Leader {
 	return passes.NewLeader(passes.Config{
 		Prefix: s.cfg.Prefix, Process: s.cfg.Process, ServiceName: s.cfg.ServiceName, ProvisionerVars: s.cfg.ProvisionerVars,
 		Log: s.events, Lease: s.cell.Lease(), Replica: s.replica, Engines: s.engines, Sender: sender{s.nc}, NewID: newID,
+		Asker: s.cell, Sources: s.sources, Pushed: s.cell.Sensor(), Samples: s.cell.Samples(),
 		Projector: func() *projections.Projector {
 			return projections.NewProjector(s.replica, s.events, s.bucket, s.log)
 		},

@@ -70,7 +70,7 @@ func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
 	t.Cleanup(js.Close)
 	c.log, c.inbox = js.Log(), js.Inbox()
 	c.replica = projections.NewReplica(c.log, js.State(), quiet)
-	c.reader = projections.NewReader(c.replica, js.State())
+	c.reader = projections.NewReader(c.replica, js.State(), nil)
 	c.run(t)
 	conf := natsapi.Config{
 		DefaultUser: "root", Reads: c.reader, Engines: known(), Logger: quiet,

@@ -47,6 +47,7 @@ type InstanceDocument struct {
 	Errors         []json.RawMessage    `json:"errors"`
 	ErrorTime      *time.Time           `json:"error_time"` // nil: no error yet
 	ExtraVars      json.RawMessage      `json:"extravars"`
+	SensorData     json.RawMessage      `json:"sensor_data,omitempty"` // metric → what was last read; nil: nothing
 	Seq            uint64               `json:"seq"`
 	// Fields are what reports said beyond that, such as public_ip.
 	Fields map[string]json.RawMessage `json:",embed"`

@@ -38,6 +38,7 @@ const (
 type inputs struct {
 	term  *Term
 	ctx   context.Context //nolint:containedctx // the term's, for what is under way
+	push  *sensors.Push   // nil: nothing is pushed
 	slots chan struct{}
 	ready chan struct{} // holds an element while there is something fresh
 
@@ -89,7 +90,28 @@ func newInputs(ctx context.Context, t *Term) *inputs {
 		}
 	})
 	in.recall()
+	if t.Pushed != nil {
+		in.push = sensors.NewPush(func() time.Time { return t.now(time.Time{}) }, in.sampled)
+		go func() { _ = t.Pushed.Follow(ctx, t.now(time.Time{}).Add(-in.longest()), in.push.Add) }() // it ends with the term
+	}
 	return in
+}
+
+// longest is how far back what was pushed counts.
+func (in *inputs) longest() time.Duration {
+	const least = 10 * time.Minute // for a domain that is yet to come
+	longest := least
+	for _, d := range in.domains {
+		longest = max(longest, 2*d.sensing.Period)
+	}
+	return longest
+}
+
+func (in *inputs) source(name string) sensors.Source {
+	if name == sensors.PushName && in.push != nil {
+		return in.push
+	}
+	return in.term.Sources.Of(name)
 }
 
 // recall takes what the leader before had read.
@@ -223,10 +245,6 @@ func (in *inputs) collect(id events.DomainID, sensing engines.Sensing) (sensors.
 	case <-in.ctx.Done():
 		return sensors.Snapshot{}, in.ctx.Err()
 	}
-	source := in.term.Sources[sensing.Source]
-	if source == nil {
-		return sensors.Snapshot{}, fmt.Errorf("this process has no source %q", sensing.Source)
-	}
 	var instances []*events.Instance
 	in.term.Replica.View(func(s *events.State) {
 		for _, i := range s.Instances(id) {
@@ -237,7 +255,7 @@ func (in *inputs) collect(id events.DomainID, sensing engines.Sensing) (sensors.
 	})
 	ctx, cancel := context.WithTimeout(in.ctx, readPatience)
 	defer cancel()
-	return sensors.Collect(ctx, source, id, instances, sensing, in.term.now(time.Time{}))
+	return sensors.Collect(ctx, in.source(sensing.Source), id, instances, sensing, in.term.now(time.Time{}))
 }
 
 // keep stores what was read. What cannot be stored is read again anyway.

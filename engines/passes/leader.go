@@ -66,8 +66,9 @@ type Config struct {
 	Engines         *engines.Registry
 	Sender          Sender
 	Asker           Asker                     // nil: engines that run outside get no answer
-	Sources         map[string]sensors.Source // by engine_conf.sensor_type; nil: none
-	Samples         projections.Samples       // nil: what was read is not kept
+	Sources         sensors.Sources     // nil: none
+	Pushed          projections.Pushed  // for the source nats; nil: there is none
+	Samples         projections.Samples // nil: what was read is not kept
 	NewID           func() string             // unique ids, later ones sort higher
 	Logger          *slog.Logger
 	Clock           func() time.Time // nil: time.Now

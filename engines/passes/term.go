@@ -315,9 +315,6 @@ func (r *Result) add(more Result) {
 	r.Seq = max(r.Seq, more.Seq)
 }
 
-// Sampled hears of a domain for which a metric was pushed.
-func (t *Term) Sampled(id events.DomainID) { t.inputs.sampled(id) }
-
 // nextDue is how long the loop may wait for the next thing that is due by time.
 func (t *Term) nextDue() time.Duration {
 	const atMost = time.Minute

@@ -11,6 +11,10 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
+// PushName is what engine_conf.sensor_type calls the source that samples are pushed
+// to.
+const PushName = "nats"
+
 const (
 	// pushKept is how long a pushed sample counts: as long as the longest
 	// sample_period.

@@ -1,0 +1,53 @@
+package service
+
+import (
+	"fmt"
+	_ "time/tzdata" // time zones of schedules, also where the machine has none
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/external"
+	"github.com/seed-524e47bf/epum/engines/needy"
+	"github.com/seed-524e47bf/epum/engines/schedule"
+	"github.com/seed-524e47bf/epum/engines/sensor"
+	"github.com/seed-524e47bf/epum/engines/sensors"
+	"github.com/seed-524e47bf/epum/engines/simplest"
+	"github.com/seed-524e47bf/epum/engines/step"
+	"github.com/seed-524e47bf/epum/engines/targettracking"
+)
+
+// registry is the engines that this process knows.
+func (c *Config) registry() *engines.Registry {
+	site := simplest.DefaultSite
+	if c.Provisioner == ProvisionerProcess {
+		site = c.Agent.Site
+	}
+	var known *engines.Registry
+	kinds := []engines.Kind{
+		simplest.Kind(site), needy.Kind(), sensor.Kind(), targettracking.Kind(), step.Kind(), external.Kind(c.Prefix),
+		schedule.Kind(func(class string) (engines.Kind, bool) { return known.Lookup(class) }),
+	}
+	known = engines.NewRegistry("simplest", append(kinds, c.Engines...)...)
+	return known
+}
+
+// sources are where this process reads metrics.
+func (c *Config) sources() (sensors.Sources, error) {
+	all, from := sensors.NewSources(), c.Sensors
+	if from.Prometheus.URL != "" {
+		source, err := sensors.NewPrometheus(sensors.PrometheusOptions{
+			URL: from.Prometheus.URL, Label: from.Prometheus.Label, Timeout: from.Timeout, Logger: c.Logger,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("sensors.prometheus: %w", err)
+		}
+		all["prometheus"] = source
+	}
+	if from.OpenTSDB.URL != "" {
+		source, err := sensors.NewOpenTSDB(sensors.OpenTSDBOptions{URL: from.OpenTSDB.URL, Tag: from.OpenTSDB.Tag, Timeout: from.Timeout})
+		if err != nil {
+			return nil, fmt.Errorf("sensors.opentsdb: %w", err)
+		}
+		all["opentsdb"] = source
+	}
+	return all, nil
+}
