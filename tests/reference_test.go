@@ -16,7 +16,7 @@ const simplestEngine = "epu.decisionengine.impls.simplest.SimplestEngine"
 
 // TestReference holds the tests of the reference's class EPUManagementBasicTests
 // under their own names. What they dig for inside is driven over the wire, or
-// in process where it has no handle there. test_sensor_data comes with sensors.
+// in process where it has no handle there.
 func TestReference(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -25,6 +25,7 @@ func TestReference(t *testing.T) {
 	}{
 		{"test_engine_decide", testEngineDecide},
 		{"test_domain_query", testDomainQuery},
+		{"test_sensor_data", testSensorData},
 		{"test_engine_reconfigure", testEngineReconfigure},
 		{"test_basic_npreserving", testBasicNPreserving},
 		{"test_basic_chef_domain", testBasicChefDomain},

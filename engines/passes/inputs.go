@@ -3,6 +3,7 @@ package passes
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -246,13 +247,7 @@ func (in *inputs) collect(id events.DomainID, sensing engines.Sensing) (sensors.
 		return sensors.Snapshot{}, in.ctx.Err()
 	}
 	var instances []*events.Instance
-	in.term.Replica.View(func(s *events.State) {
-		for _, i := range s.Instances(id) {
-			if i.Valid() {
-				instances = append(instances, i)
-			}
-		}
-	})
+	in.term.Replica.View(func(s *events.State) { instances = slices.Clone(s.Instances(id)) })
 	ctx, cancel := context.WithTimeout(in.ctx, readPatience)
 	defer cancel()
 	return sensors.Collect(ctx, in.source(sensing.Source), id, instances, sensing, in.term.now(time.Time{}))

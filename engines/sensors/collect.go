@@ -16,7 +16,7 @@ import (
 // mostFetches bounds how many metrics of one domain are fetched at once.
 const mostFetches = 8
 
-// Collect reads the metrics of a domain, those of its instances of all that run,
+// Collect reads the metrics of a domain, those of its instances of all that may live,
 // over [now - period, now). The error joins what went wrong, a *MetricError for
 // each metric; what was read is in the snapshot all the same.
 func Collect(ctx context.Context, source Source, domain events.DomainID, instances []*events.Instance, s engines.Sensing, now time.Time) (Snapshot, error) {
@@ -50,10 +50,10 @@ func atOnce(few, total int, do func(n int)) {
 
 // queries are one for each metric, sorted by name.
 func queries(domain events.DomainID, instances []*events.Instance, s engines.Sensing, now time.Time) []Query {
-	var running []*events.Instance
+	var alive []*events.Instance
 	for _, i := range instances {
-		if i.State == events.Running {
-			running = append(running, i)
+		if i.Valid() {
+			alive = append(alive, i)
 		}
 	}
 	metrics := map[string]Query{}
@@ -61,7 +61,7 @@ func queries(domain events.DomainID, instances []*events.Instance, s engines.Sen
 		metrics[metric] = Query{OfDomain: true}
 	}
 	for _, metric := range s.Instances {
-		metrics[metric] = Query{OfDomain: metrics[metric].OfDomain, Instances: running}
+		metrics[metric] = Query{OfDomain: metrics[metric].OfDomain, Instances: alive}
 	}
 	all := make([]Query, 0, len(metrics))
 	for _, metric := range slices.Sorted(maps.Keys(metrics)) {

@@ -45,7 +45,7 @@ func encoded(t *testing.T, v any) string {
 
 func TestCollect(t *testing.T) {
 	t.Parallel()
-	instances := append(running("i1", "i2"), &events.Instance{ID: "i3", State: events.Pending}, &events.Instance{ID: "i4", State: events.Terminated})
+	instances := append(running("i1", "i2"), &events.Instance{ID: "i3", State: events.Terminating}, &events.Instance{ID: "i4", State: events.Terminated})
 	s := engines.Sensing{
 		Instances: []string{"load", "both"}, Domain: []string{"queue", "both"}, Statistic: engines.StatisticAverage,
 		Period: 90 * time.Second, Data: []float64{1, 3}, Queries: map[string]string{"load": "tmpl"},

@@ -65,7 +65,6 @@ func TestKind_Validate(t *testing.T) {
 		{conf: `{"on_missing":"zero"}`, incomplete: true, field: "on_missing", message: "one of: hold"},
 		{conf: `{"sensor_type":"x"}`, incomplete: true, field: "sensor_type"},
 		{conf: `{"sample_function":"x"}`, incomplete: true, field: "sample_function"},
-		{conf: `{"unique_key":"k"}`, incomplete: true, field: "unique_values"},
 		{conf: `{"retirable_nodes":1}`, incomplete: true, field: "retirable_nodes"},
 		{conf: `{"more":1}`, incomplete: true, field: "more"},
 		{conf: `{"metric":"a","metric":"b"}`, incomplete: true, field: "metric"},
