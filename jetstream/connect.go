@@ -3,6 +3,7 @@ package jetstream
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ func Connect(cfg ConnectConfig) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name(cfg.Name),
 		nats.Timeout(connectTimeout),
+		nats.SetCustomDialer(&wireDialer{net.Dialer{Timeout: connectTimeout}}),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
 		nats.MaxReconnects(-1),
