@@ -21,9 +21,7 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 	}
 	domain, name, ok := env.Key.Parts()
 	if !ok {
-		if _, foreign := ev.(Foreign); !foreign {
-			s.unknown[env.Key] = ev.Type()
-		}
+		s.doubt(env.Key, ev)
 		return
 	}
 	kind := env.Key.Kind()
@@ -68,19 +66,28 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 	case LeaderElected:
 		s.leader = Leader{Process: ev.Process, Epoch: env.Seq, Time: s.Time, Seq: env.Seq}
 	case PassCommitted:
-	case Unknown:
-		s.unknown[env.Key] = ev.Name
-		s.pass(env, ev, domain, name)
-	case Foreign:
+	case Unknown, Foreign:
+		s.doubt(env.Key, ev)
 		s.pass(env, ev, domain, name)
 	}
+}
+
+// doubt notes what this program does not know of an aggregate.
+func (s *State) doubt(k Key, ev Event) {
+	if !isForeign(ev) {
+		s.unknown[k] = ev.Type()
+	}
+}
+
+func isForeign(ev Event) bool {
+	_, foreign := ev.(Foreign)
+	return foreign
 }
 
 // happensTo reports whether an event is one of a kind of aggregate, which is the
 // second word of its wire name. An Unknown or Foreign may be one of any.
 func happensTo(ev Event, kind Kind) bool {
-	switch ev.(type) {
-	case Unknown, Foreign:
+	if _, unknown := ev.(Unknown); unknown || isForeign(ev) {
 		return true
 	}
 	rest, _ := strings.CutPrefix(ev.Type(), "epum.")
@@ -239,7 +246,7 @@ func (s *State) pass(env Envelope, ev Event, domain DomainID, name string) {
 		d.Seq = env.Seq
 		// Where no decision was made yet, a document of none counts as a guard only,
 		// like that of a domain that has gone: what else would guard the first one?
-		if _, foreign := ev.(Foreign); foreign || old != nil {
+		if old != nil || isForeign(ev) {
 			s.entry(domain).decision = &d
 		}
 	case KindLeader:

@@ -135,7 +135,7 @@ func decodeDocument(kind Kind, domain DomainID, name string, data []byte, word f
 	case KindLeader:
 		var d leaderDoc
 		err := json.Unmarshal(data, &d)
-		return Leader{Process: d.Process, Epoch: d.Epoch, Time: d.Time, Seq: d.Seq}, err
+		return Leader(d), err
 	case KindPass:
 	}
 	return nil, fmt.Errorf("%s has no document", kind)
@@ -201,7 +201,7 @@ func (d *Decision) AppendJSON(b []byte) []byte {
 
 // AppendJSON implements Document.
 func (l Leader) AppendJSON(b []byte) []byte {
-	return appendJSON(b, leaderDoc{Process: l.Process, Epoch: l.Epoch, Time: l.Time, Seq: l.Seq})
+	return appendJSON(b, leaderDoc(l))
 }
 
 // appendJSON cannot fail: what documents hold was decoded from JSON before.

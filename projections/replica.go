@@ -158,10 +158,10 @@ func (r *Replica) openAnew() {
 
 // apply folds one event and wakes whom it concerns.
 func (r *Replica) apply(env events.Envelope, ev events.Event) {
-	switch ev := ev.(type) {
-	case events.Unknown:
-		r.log.Error("event of a type this version does not know", "seq", env.Seq, "key", env.Key, "type", ev.Name, "error", ev.Err)
-	case events.Foreign:
+	if u, ok := ev.(events.Unknown); ok {
+		r.log.Error("event of a type this version does not know", "seq", env.Seq, "key", env.Key, "type", u.Name, "error", u.Err)
+	}
+	if _, ok := ev.(events.Foreign); ok {
 		r.log.Warn("a message in the log that is no event, somebody's answer maybe: ignored", "seq", env.Seq, "key", env.Key)
 	}
 	r.mu.Lock()

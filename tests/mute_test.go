@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"io"
 	"strings"
 	"testing"
@@ -55,9 +54,7 @@ func TestMute_Closed(t *testing.T) {
 	})
 	out, ready := io.Pipe()
 	ended := make(chan error, 1)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() { ended <- service.Run(ctx, config(t, e.url), ready) }()
+	go func() { ended <- service.Run(t.Context(), config(t, e.url), ready) }()
 	if _, err := out.Read(make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
