@@ -5,14 +5,6 @@ import (
 	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
-	"github.com/seed-524e47bf/epum/events"
-)
-
-// The delay before launches that failed are tried again (design §6): 1 s,
-// doubling to 60 s, for each domain and site.
-const (
-	firstDelay = time.Second
-	mostDelay  = time.Minute
 )
 
 // attemptedLaunch is a launch that is due, and the how manieth attempt it is.
@@ -48,7 +40,7 @@ func holdBack(l *look, launches []engines.Launch) (due []attemptedLaunch, held h
 	for _, launch := range launches {
 		s, known := sites[launch.Site]
 		if !known {
-			s.until, s.attempt = backOff(l.instances, launch.Site)
+			s.until, s.attempt = engines.BackOff(l.instances, launch.Site)
 			sites[launch.Site] = s
 		}
 		if !s.until.After(l.view.Now) {
@@ -61,38 +53,4 @@ func holdBack(l *look, launches []engines.Launch) (due []attemptedLaunch, held h
 		}
 	}
 	return due, held
-}
-
-// backOff says from when on launches at a site may be tried, and the how manieth
-// attempt that is; zero where nothing has failed since an instance last reached
-// RUNNING there. It needs no memory of its own: the instances that failed hold
-// their attempts, so the next leader comes to the same.
-func backOff(instances []*events.Instance, site string) (until time.Time, attempt int) {
-	var ran, failed time.Time
-	for _, i := range instances {
-		if i.Site == site && i.RunningTime.After(ran) {
-			ran = i.RunningTime
-		}
-	}
-	for _, i := range instances {
-		if i.Site != site || !i.FailedToRun() || !i.StateTime.After(ran) {
-			continue
-		}
-		attempt = max(attempt, i.Attempt+1)
-		if i.StateTime.After(failed) {
-			failed = i.StateTime
-		}
-	}
-	if attempt == 0 {
-		return time.Time{}, 0
-	}
-	return failed.Add(delayOf(attempt)), attempt
-}
-
-// delayOf is the pause before the nth further attempt.
-func delayOf(n int) time.Duration {
-	if n > 6 { // 2^6 s is more than a minute
-		return mostDelay
-	}
-	return min(firstDelay<<(n-1), mostDelay)
 }

@@ -57,7 +57,7 @@ func TestBackOff(t *testing.T) {
 		{"failed since one ran", []*events.Instance{failedLaunch("a", 10, 4), ran("a", 20, events.Running), failedLaunch("a", 30, 0)}, at(31), 1},
 	}
 	for _, tt := range tests {
-		until, attempt := backOff(tt.instances, "a")
+		until, attempt := engines.BackOff(tt.instances, "a")
 		if !until.Equal(tt.until) || attempt != tt.attempt {
 			t.Errorf("%s: until %s, attempt %d; want %s, %d", tt.name, until, attempt, tt.until, tt.attempt)
 		}
@@ -66,12 +66,12 @@ func TestBackOff(t *testing.T) {
 
 func TestBackOff_Doubles(t *testing.T) {
 	for n, delay := range []int{1, 2, 4, 8, 16, 32, 60, 60, 60} {
-		until, attempt := backOff([]*events.Instance{failedLaunch("a", 100, n)}, "a")
+		until, attempt := engines.BackOff([]*events.Instance{failedLaunch("a", 100, n)}, "a")
 		if !until.Equal(at(100+delay)) || attempt != n+1 {
 			t.Errorf("after attempt %d: until %s, attempt %d; want %s, %d", n, until, attempt, at(100+delay), n+1)
 		}
 	}
-	if until, attempt := backOff([]*events.Instance{failedLaunch("a", 100, 1<<40)}, "a"); !until.Equal(at(160)) || attempt != 1<<40+1 {
+	if until, attempt := engines.BackOff([]*events.Instance{failedLaunch("a", 100, 1<<40)}, "a"); !until.Equal(at(160)) || attempt != 1<<40+1 {
 		t.Errorf("a great many: until %s, attempt %d", until, attempt)
 	}
 }

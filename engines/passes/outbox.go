@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -146,7 +147,7 @@ func (o *outbox) pause(r *request, now time.Time) time.Duration {
 	retry := o.term.RetryInterval
 	switch {
 	case r.op == events.OpDumpState:
-		return mostDelay
+		return engines.MostBackOff
 	case r.op != events.OpTerminateNodes || o.age(r, now) <= o.term.TerminateLate:
 		return retry
 	}
@@ -156,7 +157,7 @@ func (o *outbox) pause(r *request, now time.Time) time.Duration {
 			"site", i.Site, "state", string(i.State), "age", o.age(r, now).Round(time.Second))
 	}
 	r.late++
-	most := max(mostDelay, retry)
+	most := max(engines.MostBackOff, retry)
 	if r.late > 20 { // far beyond a minute, whatever the interval
 		return most
 	}

@@ -131,7 +131,7 @@ func noBetter(instances []*events.Instance) (until time.Time, n int) {
 	if n == 0 {
 		return time.Time{}, 0
 	}
-	return last.Add(delayOf(n)), n
+	return last.Add(engines.BackOffDelay(n)), n
 }
 
 // isUnderWay reports whether an instance is a replacement that does not run yet.
