@@ -1,0 +1,396 @@
+package phantomoverflow_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/phantomoverflow"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+const many = 998 // actions a decision may have
+
+var began = time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+
+// at is so many seconds after began.
+func at(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
+
+type failer interface {
+	Helper()
+	Fatalf(string, ...any)
+}
+
+func newEngine(t failer, conf string, memory json.RawMessage) engines.Engine {
+	t.Helper()
+	e, err := phantomoverflow.Kind().New(json.RawMessage(conf), memory)
+	if err != nil {
+		t.Fatalf("%s: %v", conf, err)
+	}
+	return e
+}
+
+// conf is one with sites such as "a:2" and further keys.
+func conf(sites, more string) string {
+	var clouds []string
+	for site := range strings.FieldsSeq(sites) {
+		name, size, _ := strings.Cut(site, ":")
+		clouds = append(clouds, fmt.Sprintf(`{"site_name":%q,"size":%s}`, name, size))
+	}
+	return fmt.Sprintf(`{"clouds":[%s],"dtname":"t","iaas_allocation":"m",%s}`, strings.Join(clouds, ","), more)
+}
+
+// fleet makes instances of "<site> <state>[ <health>]", with ids i0, i1, …; those
+// that run do so since began.
+func fleet(specs ...string) []*events.Instance {
+	states := map[string]events.InstanceState{
+		"asked": events.Requesting, "boots": events.Pending, "runs": events.Running, "broke": events.RunningFailed, "ends": events.Terminating,
+	}
+	var instances []*events.Instance
+	for n, spec := range specs {
+		words := strings.Fields(spec)
+		i := &events.Instance{ID: fmt.Sprint("i", n), Site: words[0], State: states[words[1]], Health: events.HealthUnknown, StateTime: began}
+		if len(words) > 2 {
+			i.Health = events.Health(words[2])
+		}
+		if i.State >= events.Running {
+			i.RunningTime = began
+		}
+		if i.State == "" {
+			panic(spec)
+		}
+		instances = append(instances, i)
+	}
+	return instances
+}
+
+// failed are launches at a site that failed at such seconds.
+func failed(site string, seconds ...int) []*events.Instance {
+	var instances []*events.Instance
+	for n, s := range seconds {
+		instances = append(instances, &events.Instance{ID: fmt.Sprint("f", site, n, "-", s), Site: site, State: events.Failed, StateTime: at(s), Attempt: n})
+	}
+	return instances
+}
+
+// sites counts launches by site, as "a2 b1".
+func sites(d engines.Decision) string {
+	counts := map[string]int{}
+	for _, l := range d.Launches {
+		counts[l.Site]++
+	}
+	var words []string
+	for site, n := range counts {
+		words = append(words, fmt.Sprint(site, n))
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
+func TestEngine_Decide(t *testing.T) {
+	three := `"minimum_vms":3`
+	tests := []struct {
+		name      string
+		conf      string
+		instances []*events.Instance
+		launches  string
+		victims   string
+		state     events.EngineState
+		reason    string // a part of it
+	}{
+		{"none wanted", conf("a:1", `"minimum_vms":0`), nil, "", "", events.EngineStable, "none is left"},
+		{"fills by rank", conf("a:2 b:-1", three), nil, "a2 b1", "", events.EnginePending, "0 instances are there and 3 are wanted, launch 2 at a, 1 at b"},
+		{
+			"by rank, not by place",
+			`{"clouds":[{"site_name":"a","size":2,"rank":2},{"site_name":"b","size":2,"rank":1}],"deployable_type":"t","iaas_allocation":"m",` + three + `}`,
+			nil, "a1 b2", "", events.EnginePending, "launch 2 at b, 1 at a",
+		},
+		{"the same rank: by place", `{"clouds":[{"site_name":"a","size":2,"rank":1},{"site_name":"b","size":2,"rank":1}],"dtname":"t","iaas_allocation":"m",` + three + `}`, nil, "a2 b1", "", events.EnginePending, ""},
+		{"all there", conf("a:2 b:2", three), fleet("a runs", "a boots", "b runs"), "", "", events.EnginePending, "all 3 wanted instances are there, 2 of them running"},
+		{"all running", conf("a:2 b:2", three), fleet("a runs", "a runs", "b runs"), "", "", events.EngineStable, "all 3 wanted instances are running"},
+		{"what ends does not count", conf("a:2 b:2", three), fleet("a ends", "a runs", "b runs"), "a1", "", events.EnginePending, "2 instances are there"},
+		{"unhealthy are replaced", conf("a:2 b:2", three), fleet("a runs MISSING", "a broke", "b runs"), "a2", "i0 i1", events.EnginePending, ""},
+		{"shrinks from the last rank", conf("a:2 b:2 c:2", three), fleet("c runs", "b runs", "a runs", "b runs", "a runs"), "", "i0 i3", events.EnginePending, "terminate 1 at c, 1 at b"},
+		{"shrinks: first what does not run", conf("a:4 b:2", three), fleet("b runs", "b boots", "a runs", "a runs"), "a1", "i1", events.EnginePending, ""},
+		{"retirable ones first at their site", conf("a:-1", `"minimum_vms":1,"retirable_nodes":["i0"]`), fleet("a runs", "a boots"), "", "i0", events.EnginePending, ""},
+		{"retirable ones first of those that run", conf("a:-1", `"minimum_vms":1,"retirable_nodes":["i0"]`), fleet("a runs", "a runs"), "", "i0", events.EnginePending, ""},
+		{"a size that was lowered", conf("a:1 b:5", three), fleet("a runs", "a runs", "a boots"), "b2", "i2 i1", events.EnginePending, ""},
+		{"a maximum that was lowered", conf("a:5", `"minimum_vms":0,"maximum_vms":1`), fleet("a boots", "a boots"), "", "i1 i0", events.EnginePending, ""},
+		{"moves back: one is launched first", conf("a:3 b:3", three), fleet("b runs", "b runs", "b runs"), "a1", "", events.EnginePending, "3 go once as many run at a better site"},
+		{"moves back: while it boots, nothing", conf("a:3 b:3", three), fleet("b runs", "b runs", "b runs", "a boots"), "", "", events.EnginePending, "4 instances are there and 3 are wanted; 3 go once"},
+		{"moves back: once it runs, one goes and the next is launched", conf("a:3 b:3", three), fleet("b runs", "b runs", "b runs", "a runs"), "a1", "i2", events.EnginePending, ""},
+		{"moves back: a part at a time", conf("a:8 b:8", `"minimum_vms":8`), slices.Concat(fleet(strings.Split(strings.Repeat("b runs,", 7)+"b runs", ",")...)), "a2", "", events.EnginePending, ""},
+		{"moves back: no room for one more", conf("a:3 b:3", three+`,"maximum_vms":3`), fleet("b runs", "b runs", "b runs"), "", "", events.EngineStable, "3 stay where they are"},
+		{"what is missing goes to the better site, and one moves", conf("a:3 b:3", three), fleet("b runs"), "a3", "", events.EnginePending, ""},
+		{"a site no longer listed: moves", conf("a:3", three), fleet("x runs", "x runs", "x runs"), "a1", "", events.EnginePending, ""},
+		{"a site no longer listed: what is too much goes", conf("a:3", `"minimum_vms":1`), fleet("x runs", "x runs", "a runs"), "", "i1 i0", events.EnginePending, ""},
+		{"a site no longer listed is no place for more", conf("a:1", `"minimum_vms":1`), fleet("x broke"), "a1", "i0", events.EnginePending, ""},
+		{"surplus stays until enough run elsewhere", conf("a:3 b:3", `"minimum_vms":2`), fleet("a boots", "a boots", "b runs"), "", "", events.EnginePending, "3 instances are there and 2 are wanted"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d, err := newEngine(t, tt.conf, nil).Decide(&engines.View{Now: at(600), Instances: tt.instances, MaxActions: many})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := sites(d); got != tt.launches {
+				t.Errorf("launches %q, want %q", got, tt.launches)
+			}
+			if got := strings.Join(d.Terminations, " "); got != tt.victims {
+				t.Errorf("terminates %q, want %q", got, tt.victims)
+			}
+			if d.State != tt.state || !strings.Contains(d.Reason, tt.reason) {
+				t.Errorf("%s, %q; want %s, %q", d.State, d.Reason, tt.state, tt.reason)
+			}
+			for _, l := range d.Launches {
+				if l.DeployableType != "t" || l.Allocation != "m" || l.ExtraVars != nil {
+					t.Errorf("launches %+v", l)
+				}
+			}
+			if d.Memory != nil || !json.Valid(d.Saw) {
+				t.Errorf("keeps %s, saw %s", d.Memory, d.Saw)
+			}
+		})
+	}
+}
+
+// TestEngine_DecideLimit: what goes comes before what is launched, and both within
+// the limit.
+func TestEngine_DecideLimit(t *testing.T) {
+	e := newEngine(t, conf("a:5 b:5", `"minimum_vms":4`), nil)
+	for most, want := range map[int]string{1: "0 1", 2: "0 2", 3: "1 2", 9: "4 2"} {
+		d, err := e.Decide(&engines.View{Now: began, Instances: fleet("a broke", "b broke"), MaxActions: most})
+		if got := fmt.Sprint(len(d.Launches), " ", len(d.Terminations)); err != nil || got != want {
+			t.Errorf("at most %d: %s, %v; want %s", most, got, err, want)
+		}
+	}
+}
+
+func TestEngine_Breaker(t *testing.T) {
+	c := conf("a:3 b:2", `"minimum_vms":3`)
+	run := fleet("b runs", "b runs")
+	tests := []struct {
+		name      string
+		memory    string
+		now       int
+		instances []*events.Instance
+		launches  string
+		reason    string // a part of it
+		keeps     string
+	}{
+		{
+			"the first failure: passed over in the leader's back-off", "", 100, failed("a", 100), "b2", "1 wait, since every site is full or passed over; site a is passed over until 00:01:41, since its last 1 launches failed",
+			`{"sites":{"a":{"failures":1,"pauses":0,"failed_at":"2026-01-02T00:01:40Z"}}}`,
+		},
+		{"the back-off is over", "", 101, failed("a", 100), "a3", "launch 3 at a", `{"sites":{"a":{"failures":1,"pauses":0,"failed_at":"2026-01-02T00:01:40Z"}}}`},
+		{
+			"the third failure opens", "", 109, failed("a", 90, 99, 100), "b2", "site a is passed over until 00:01:50, since its last 3 launches failed",
+			`{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`,
+		},
+		{
+			"half open: one is tried", "", 110, failed("a", 90, 99, 100), "a1 b2", "site a is tried with one launch at a time, since its last 3 launches failed",
+			`{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`,
+		},
+		{
+			"half open: one at a time", `{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 200, fleet("a boots"), "b2", "one launch at a time",
+			`{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`,
+		},
+		{
+			"the records are gone, the memory is not", `{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 105, run, "", "1 wait",
+			`{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`,
+		},
+		{
+			"counted once", `{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 105, failed("a", 90, 99, 100), "b2", "last 3 launches",
+			`{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`,
+		},
+		{
+			"the probe failed: twice as long", `{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 139, failed("a", 120), "b2", "passed over until 00:02:20, since its last 4 launches failed",
+			`{"sites":{"a":{"failures":4,"pauses":2,"failed_at":"2026-01-02T00:02:00Z"}}}`,
+		},
+		{
+			"one that was under way fails in the pause", `{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 106, failed("a", 105), "b2", "until 00:01:55, since its last 4",
+			`{"sites":{"a":{"failures":4,"pauses":1,"failed_at":"2026-01-02T00:01:45Z"}}}`,
+		},
+		{
+			"10 minutes at most", `{"sites":{"a":{"failures":99,"pauses":90,"failed_at":"2026-01-02T00:00:00Z"}}}`, 599, run, "", "until 00:10:00",
+			`{"sites":{"a":{"failures":99,"pauses":90,"failed_at":"2026-01-02T00:00:00Z"}}}`,
+		},
+		{
+			"one runs: closed", `{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 160,
+			[]*events.Instance{{ID: "p", Site: "a", State: events.Running, RunningTime: at(150), StateTime: at(150)}}, "a2", "launch 2 at a", ``,
+		},
+		{
+			"one ran, and since then one failed", `{"sites":{"a":{"failures":9,"pauses":5,"failed_at":"2026-01-02T00:01:40Z"}}}`, 170,
+			append(failed("a", 140, 155), &events.Instance{ID: "p", Site: "a", State: events.Running, RunningTime: at(150), StateTime: at(150)}), "a2", "",
+			`{"sites":{"a":{"failures":1,"pauses":0,"failed_at":"2026-01-02T00:02:35Z"}}}`,
+		},
+		{
+			"all at once: a pause of 10 s still", "", 105, slices.Concat(failed("a", 100), failed("a", 100), failed("a", 100), failed("a", 100)), "b2", "until 00:01:50",
+			`{"sites":{"a":{"failures":4,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`,
+		},
+		{
+			"all sites", "", 105, append(failed("a", 98, 99, 100), failed("b", 98, 99, 101)...), "", "3 wait, since every site is full or passed over; site a is passed over until 00:01:50, since its last 3 launches failed; site b is passed over until 00:01:51",
+			`{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"},"b":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:41Z"}}}`,
+		},
+		{"a site no longer listed is forgotten", `{"sites":{"x":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 105, nil, "a3", "", ``},
+		{"memory of another version", `[1]`, 105, nil, "a3", "", ``},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			v := &engines.View{Now: at(tt.now), Instances: tt.instances, MaxActions: many, Memory: json.RawMessage(tt.memory)}
+			d, err := newEngine(t, c, v.Memory).Decide(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := sites(d); got != tt.launches {
+				t.Errorf("launches %q, want %q", got, tt.launches)
+			}
+			if !strings.Contains(d.Reason, tt.reason) {
+				t.Errorf("%q, want %q", d.Reason, tt.reason)
+			}
+			if string(d.Memory) != tt.keeps {
+				t.Errorf("keeps %s, want %s", d.Memory, tt.keeps)
+			}
+			v.Memory = d.Memory
+			again, err := newEngine(t, c, v.Memory).Decide(v)
+			if diff := cmp.Diff(d, again); err != nil || diff != "" {
+				t.Errorf("with its memory it decides otherwise: %v %s", err, diff)
+			}
+		})
+	}
+}
+
+func TestEngine_Scale(t *testing.T) {
+	c := conf("a:2 b:-1", `"minimum_vms":1,"maximum_vms":4,"metric":"load","monitor_sensors":["load"],"scale_up_threshold":2,"scale_down_threshold":1`)
+	three := fleet("a runs", "a runs", "b runs")
+	loads := func(values ...float64) engines.Readings {
+		r := map[string]engines.Reading{}
+		for n, value := range values {
+			r[fmt.Sprint("i", n)] = engines.Reading{Value: value, Time: at(100)}
+		}
+		return engines.Readings{"load": r}
+	}
+	for _, tt := range []struct {
+		name, memory string
+		readings     engines.Readings
+		launches     string
+		victims      string
+		reason       string
+		keeps        string
+	}{
+		{"up", "", loads(4, 4, 4.5), "b1", "", "average load 4.167 of 3 readings is above 2: from 3 to 4 of at most 4", `{"wanted":4,"scaled_at":"2026-01-02T00:01:40Z"}`},
+		{"in between", "", loads(1, 2, 1), "", "", "asks for no change: 3 of at most 4 are wanted", `{"wanted":3}`},
+		{"down", "", loads(0, 0, 1), "", "i2", "is below 1: from 3 to 2 of at most 4", `{"wanted":2,"scaled_at":"2026-01-02T00:01:40Z"}`},
+		{"cool-down", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`, loads(9, 9, 9), "", "", "the cool-down after the last step lasts until 00:02:00", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`},
+		{"missing", "", nil, "", "", "nothing is known of load (3 missing)", `{"wanted":3}`},
+		{"too few to go down", "", loads(0), "", "", "too many are missing", `{"wanted":3}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := &engines.View{Now: at(100), Instances: three, Readings: tt.readings, MaxActions: many, Memory: json.RawMessage(tt.memory)}
+			d, err := newEngine(t, c, nil).Decide(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sites(d) != tt.launches || strings.Join(d.Terminations, " ") != tt.victims || string(d.Memory) != tt.keeps || !strings.Contains(d.Reason, tt.reason) {
+				t.Errorf("launches %q, terminates %q, keeps %s, %q", sites(d), d.Terminations, d.Memory, d.Reason)
+			}
+		})
+	}
+}
+
+func TestKind_Validate(t *testing.T) {
+	kind := phantomoverflow.Kind()
+	good := func(more string) string { return conf("a:2 b:-1", `"minimum_vms":1`+more) }
+	for _, tt := range []struct {
+		conf       string
+		incomplete bool
+		field      string // "": accepted
+		message    string // a part of it
+	}{
+		{conf: good("")},
+		{conf: good(`,"maximum_vms":null,"metric":null,"retirable_nodes":"i1, i2","provisioner_vars":{"a":1}`)},
+		{conf: good(`,"metric":"q","monitor_domain_sensors":["q"],"sensor_type":"mockcloudwatch","sensor_data":[1],"on_missing":"fail_out","cooldown_period":0`)},
+		{conf: ``, incomplete: true},
+		{conf: `{"clouds":[{"site_name":"a"},{"size":1}]}`, incomplete: true},
+		{conf: ``, field: "clouds", message: "is required"},
+		{conf: `{"clouds":[]}`, field: "clouds", message: "is required"},
+		{conf: `{"clouds":{}}`, field: "clouds"},
+		{conf: `{"clouds":[1]}`, field: "clouds.0", message: "must be a JSON object"},
+		{conf: `{"clouds":[{"size":1}]}`, field: "clouds.0.site_name", message: "is required"},
+		{conf: `{"clouds":[{"site_name":"..","size":1}]}`, field: "clouds.0.site_name"},
+		{conf: `{"clouds":[{"site_name":"a"}]}`, field: "clouds.0.size", message: `is required: how many instances may be there (site "a")`},
+		{conf: `{"clouds":[{"site_name":"a","size":-2}]}`, field: "clouds.0.size", message: `(site "a")`},
+		{conf: `{"clouds":[{"site_name":"a","size":-2}]}`, incomplete: true, field: "clouds.0.size"},
+		{conf: `{"clouds":[{"site_name":"a","size":"x"}]}`, field: "clouds.0.size", message: `must be an integer (site "a")`},
+		{conf: `{"clouds":[{"site_name":"a","size":1,"more":1}]}`, field: "clouds.0.more", message: `(site "a")`},
+		{conf: `{"clouds":[{"site_name":"a","size":1,"rank":9999999}]}`, field: "clouds.0.rank", message: `(site "a")`},
+		{conf: conf("a:1 b:1 a:2", `"minimum_vms":1`), field: "clouds.2.site_name", message: `is that of clouds.0 already`},
+		{conf: conf(strings.Repeat("a:1 ", 33), `"minimum_vms":1`), field: "clouds", message: "at most 32"},
+		{conf: `{"clouds":[{"site_name":"a","size":1}]}`, field: "dtname"},
+		{conf: `{"clouds":[{"site_name":"a","size":1}],"dtname":"t"}`, field: "iaas_allocation"},
+		{conf: good(`,"deployable_type":"other"`), field: "deployable_type"},
+		{conf: good(`,"deployable_type":"t"`)},
+		{conf: conf("a:1", `"maximum_vms":1`), field: "minimum_vms", message: "is required"},
+		{conf: conf("a:1", `"minimum_vms":-1`), field: "minimum_vms"},
+		{conf: conf("a:1 b:1", `"minimum_vms":3`), field: "minimum_vms", message: "the sizes of clouds together are 2"},
+		{conf: conf("a:-1", `"minimum_vms":3,"maximum_vms":2`), field: "maximum_vms", message: "must not be below minimum_vms"},
+		{conf: good(`,"metric":"load"`), field: "metric", message: "must be one of monitor_sensors"},
+		{conf: good(`,"scale_up_threshold":1,"scale_down_threshold":1`), field: "scale_down_threshold"},
+		{conf: good(`,"scale_up_n_vms":0`), field: "scale_up_n_vms"},
+		{conf: good(`,"scale_down_n_vms":-1`), field: "scale_down_n_vms"},
+		{conf: good(`,"cooldown_period":-1`), field: "cooldown_period"},
+		{conf: good(`,"on_missing":"guess"`), field: "on_missing"},
+		{conf: good(`,"sensor_type":"guess"`), field: "sensor_type"},
+		{conf: good(`,"retirable_nodes":[1]`), field: "retirable_nodes"},
+		{conf: good(`,"more":1`), field: "more"},
+		{conf: good(`,"iaas_site":"a"`), field: "iaas_site"},
+	} {
+		var refused *engines.FieldError
+		err := kind.Validate(json.RawMessage(tt.conf), !tt.incomplete)
+		switch {
+		case tt.field == "" && err != nil:
+			t.Errorf("%s: %v", tt.conf, err)
+		case tt.field != "" && (!errors.As(err, &refused) || refused.Field != "engine_conf."+tt.field || !strings.Contains(refused.Message, tt.message)):
+			t.Errorf("%s: got %v, want one about %s", tt.conf, err, tt.field)
+		}
+		if _, newErr := kind.New(json.RawMessage(tt.conf), nil); !tt.incomplete && (newErr == nil) != (err == nil) {
+			t.Errorf("%s: Validate says %v and New %v", tt.conf, err, newErr)
+		}
+	}
+	for _, key := range []string{
+		"clouds", "site_name", "size", "rank", "dtname", "deployable_type", "iaas_allocation", "minimum_vms", "maximum_vms", "metric",
+		"scale_up_threshold", "scale_down_threshold", "scale_up_n_vms", "scale_down_n_vms", "cooldown_period", "on_missing", "retirable_nodes",
+		"provisioner_vars", "sensor_type", "monitor_sensors", "monitor_domain_sensors", "sample_function", "sample_period", "sensor_data", "sensor_queries",
+	} {
+		if !strings.Contains(kind.Doc, "`"+key+"`") {
+			t.Errorf("the documentation lacks %s", key)
+		}
+	}
+	if got := kind.Sensing(json.RawMessage(good(`,"monitor_sensors":["load"],"sensor_type":"nats"`))); got.Source != "nats" || len(got.Instances) != 1 {
+		t.Errorf("senses %+v", got)
+	}
+}
+
+func TestEngine_Reconfigure(t *testing.T) {
+	e := newEngine(t, conf("a:-1", `"minimum_vms":1`), nil)
+	launched := func() string {
+		d, err := e.Decide(&engines.View{MaxActions: many})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sites(d)
+	}
+	if err := e.Reconfigure(json.RawMessage(conf("b:-1", `"minimum_vms":2`))); err != nil || launched() != "b2" {
+		t.Errorf("%s, %v", launched(), err)
+	}
+	if err := e.Reconfigure(json.RawMessage(conf("c:1", `"minimum_vms":2`))); err == nil || launched() != "b2" {
+		t.Errorf("%s, %v; want that of before", launched(), err)
+	}
+}
