@@ -6,20 +6,20 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
-// Defaults of the keys that say how a domain follows a metric.
-const (
-	defaultMaximum  = 100
-	defaultCooldown = time.Minute
-)
+// defaultCooldown is cooldown_period where it is not given: two of the default
+// sample periods, so that what was scaled shows in the samples first.
+const defaultCooldown = 2 * defaultPeriod
 
 // Scaling says how a wanted number follows a metric.
 type Scaling struct {
-	Minimum, Maximum int
-	Metric           Metric        // without a name Minimum is what is wanted
+	Minimum, Maximum int           // Unlimited: no maximum
+	Metric           Metric        // without a name, or thresholds, Minimum is what is wanted
 	Up, Down         *float64      // thresholds; nil: never that way
-	UpBy, DownBy     int           // instances a step
+	UpBy, DownBy     int           // instances a step, at least 1
 	Cooldown         time.Duration // between two steps
 }
 
@@ -48,7 +48,7 @@ type GivenScaling struct {
 // the defaults. With complete false required keys may be missing. It fails with a
 // *FieldError.
 func (g *GivenScaling) Scaling(sensing Sensing, complete bool) (Scaling, error) {
-	s := Scaling{Maximum: defaultMaximum, Up: g.Up, Down: g.Down, UpBy: 1, DownBy: 1, Cooldown: defaultCooldown}
+	s := Scaling{Maximum: Unlimited, Up: g.Up, Down: g.Down, UpBy: 1, DownBy: 1, Cooldown: defaultCooldown}
 	if g.Minimum == nil && complete {
 		return s, RefuseEngineConf("minimum_vms", "is required: how many instances there are at least, an integer of 0 or more")
 	}
@@ -61,7 +61,7 @@ func (g *GivenScaling) Scaling(sensing Sensing, complete bool) (Scaling, error) 
 		{"minimum_vms", g.Minimum, 0, &s.Minimum},
 		{"maximum_vms", g.Maximum, 0, &s.Maximum},
 		{"scale_up_n_vms", g.UpBy, 1, &s.UpBy},
-		{"scale_down_n_vms", g.DownBy, 1, &s.DownBy},
+		{"scale_down_n_vms", abs(g.DownBy), 1, &s.DownBy},
 	} {
 		if f.given == nil {
 			continue
@@ -70,14 +70,12 @@ func (g *GivenScaling) Scaling(sensing Sensing, complete bool) (Scaling, error) 
 			return s, RefuseEngineConf(f.key, fmt.Sprintf("is %d, but must be an integer from %d to %d", *f.given, f.least, mostSize))
 		}
 	}
-	if g.Maximum == nil {
-		s.Maximum = max(s.Maximum, s.Minimum)
-	}
 	if s.Maximum < s.Minimum {
 		return s, RefuseEngineConf("maximum_vms", fmt.Sprintf("is %d, but must not be below minimum_vms, which is %d", s.Maximum, s.Minimum))
 	}
-	if s.Up != nil && s.Down != nil && *s.Down >= *s.Up {
-		return s, RefuseEngineConf("scale_down_threshold", fmt.Sprintf("is %g, but must be below scale_up_threshold, which is %g", *s.Down, *s.Up))
+	if s.Up != nil && s.Down != nil && *s.Down > *s.Up {
+		return s, RefuseEngineConf("scale_down_threshold",
+			fmt.Sprintf("is %g, but must be at most scale_up_threshold, %g: one average cannot be a reason for both", *s.Down, *s.Up))
 	}
 	if g.Cooldown != nil {
 		if err := NotNegative("cooldown_period", *g.Cooldown); err != nil {
@@ -85,11 +83,20 @@ func (g *GivenScaling) Scaling(sensing Sensing, complete bool) (Scaling, error) 
 		}
 		s.Cooldown = Seconds(*g.Cooldown)
 	}
-	return s, g.metric(sensing, &s)
+	return s, g.metric(sensing, &s, complete)
+}
+
+// abs is a number without its sign, which the reference's scale_down_n_vms has.
+func abs(n *int) *int {
+	if n == nil || *n >= 0 {
+		return n
+	}
+	positive := -max(*n, -math.MaxInt) // the least integer has no absolute value
+	return &positive
 }
 
 // metric fills in which metric counts, and how.
-func (g *GivenScaling) metric(sensing Sensing, s *Scaling) error {
+func (g *GivenScaling) metric(sensing Sensing, s *Scaling, complete bool) error {
 	onMissing := OnMissingHold
 	if g.OnMissing != nil {
 		if onMissing = *g.OnMissing; !slices.Contains(OnMissingAll, onMissing) {
@@ -97,42 +104,66 @@ func (g *GivenScaling) metric(sensing Sensing, s *Scaling) error {
 		}
 	}
 	if g.Metric == nil {
+		if complete && s.follows() {
+			return RefuseEngineConf("metric", "is required with scale_up_threshold or scale_down_threshold: whose average is compared with them")
+		}
 		return nil
 	}
+	if err := events.CheckName(*g.Metric); err != nil {
+		return RefuseEngineConf("metric", "must be a name: "+err.Error())
+	}
 	s.Metric = sensing.Metric(*g.Metric, onMissing)
-	if !s.Metric.Domain && !s.Metric.Instances {
-		return RefuseEngineConf("metric", fmt.Sprintf("is %q, but must be one of monitor_sensors or monitor_domain_sensors", *g.Metric))
+	if complete && !s.Metric.Domain && !s.Metric.Instances {
+		return RefuseEngineConf("metric",
+			fmt.Sprintf("is %q, which is not monitored: name it in monitor_sensors or monitor_domain_sensors", *g.Metric))
 	}
 	return nil
 }
 
+// follows reports whether there is anything to scale by.
+func (s *Scaling) follows() bool { return s.Up != nil || s.Down != nil }
+
 // Want is the number that is wanted now, by what was wanted before (nil: the first
-// time, so what is there counts) and what was measured; and why, as a clause. It is
-// within the limits always, and takes a step only where the cool-down is over.
-func (s *Scaling) Want(last *Scaled, there int, m *Measured, now time.Time) (Scaled, string) {
-	if s.Metric.Name == "" {
-		return Scaled{Wanted: s.Minimum}, fmt.Sprintf("minimum_vms is %d and no metric is given", s.Minimum)
+// time, so what is there counts), how many are there and what was measured; what of
+// it goes into the memory (nil: nothing); and why, as a clause. It is within the
+// limits always, and takes a step only where the cool-down is over. A step up is
+// from what is there: where launches do not come through, the number does not run
+// away.
+func (s *Scaling) Want(last *Scaled, there int, m *Measured, now time.Time) (wanted int, kept *Scaled, why string) {
+	if !s.follows() {
+		return s.Minimum, nil, fmt.Sprintf("minimum_vms is %d and nothing is scaled by", s.Minimum)
 	}
-	next := Scaled{Wanted: there}
+	next := &Scaled{Wanted: there}
 	if last != nil {
-		next = *last
+		*next = *last
 	}
 	next.Wanted = s.clamp(next.Wanted)
 	step, why := s.step(m)
 	to := s.clamp(next.Wanted + step)
+	if step > 0 {
+		to = max(next.Wanted, s.clamp(min(there, next.Wanted)+step))
+	}
+	until := next.At.Add(s.Cooldown)
 	switch {
 	case step == 0:
-		return next, fmt.Sprintf("%s: %d of at most %d are wanted", why, next.Wanted, s.Maximum)
+		why += fmt.Sprintf(": stay at %d", to)
+	case to == next.Wanted && to == s.Maximum && step > 0:
+		why += fmt.Sprintf(", but %d are the most", to)
 	case to == next.Wanted && step > 0:
-		return next, fmt.Sprintf("%s, but maximum_vms or the sites allow no more than %d", why, to)
+		why += fmt.Sprintf(": stay at %d, of which %d are to come", to, to-there)
 	case to == next.Wanted:
-		return next, fmt.Sprintf("%s, but minimum_vms allows no less than %d", why, to)
-	case !next.At.IsZero() && now.Sub(next.At) < s.Cooldown:
-		return next, fmt.Sprintf("%s, but the cool-down after the last step lasts until %s: %d of at most %d are wanted",
-			why, next.At.Add(s.Cooldown).UTC().Format(time.TimeOnly), next.Wanted, s.Maximum)
+		why += fmt.Sprintf(", but %d are the least", to)
+	case !next.At.IsZero() && now.Before(until):
+		to = next.Wanted
+		why += fmt.Sprintf(", but the cool-down lasts until %s: stay at %d", until.UTC().Format(time.TimeOnly), to)
+	default:
+		why += fmt.Sprintf(": from %d to %d", next.Wanted, to)
+		if s.Maximum != Unlimited {
+			why += fmt.Sprintf(" of at most %d", s.Maximum)
+		}
+		next.Wanted, next.At = to, now.UTC()
 	}
-	why = fmt.Sprintf("%s: from %d to %d of at most %d", why, next.Wanted, to, s.Maximum)
-	return Scaled{Wanted: to, At: now.UTC()}, why
+	return to, next, why
 }
 
 // step is by how much what was measured changes the number, and why.
@@ -152,7 +183,7 @@ func (s *Scaling) step(m *Measured) (n int, why string) {
 	case s.Down != nil && *m.Average < *s.Down:
 		return -s.DownBy, average + " is below " + figure(*s.Down)
 	}
-	return 0, average + " asks for no change"
+	return 0, average + " is no reason to scale"
 }
 
 func (s *Scaling) missing(m *Measured) string {

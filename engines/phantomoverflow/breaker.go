@@ -62,9 +62,8 @@ func (b breaker) count(instances []*events.Instance) breaker {
 		return breaker{}
 	}
 	b.FailedAt = last.UTC()
-	// What was under way when a pause began and fails in it makes it no longer but
-	// by that much.
-	if b.Failures >= opensAfter && last.After(paused) {
+	// What was under way when a pause began and fails in it only puts its end off.
+	if b.Failures >= opensAfter && !last.Before(paused) {
 		b.Pauses++
 	}
 	return b

@@ -15,6 +15,9 @@ func (e *engine) carryOut(p *plan, most int) engines.Decision {
 	var launched, terminated []string
 	for n := len(p.places) - 1; n >= 0; n-- {
 		at := p.places[n]
+		if at.ill == 0 && at.goal >= at.healthy {
+			continue
+		}
 		at.view.MaxActions = most - len(d.Terminations)
 		less := at.view.Keep(engines.Fleet{Wanted: min(at.goal, at.healthy), Retirable: e.conf.retirable}).Terminations
 		if len(less) > 0 {

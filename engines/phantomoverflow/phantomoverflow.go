@@ -114,12 +114,9 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 		kept = memory{} // of another version: what is there counts, as at first
 	}
 	measured := v.Measure(e.conf.scaling.Metric)
-	scaled, why := e.conf.scaling.Want(kept.Scaled, v.Healthy(), &measured, v.Now)
-	next := memory{Sites: map[string]breaker{}}
-	if e.conf.scaling.Metric.Name != "" {
-		next.Scaled = &scaled
-	}
-	p := &plan{wanted: scaled.Wanted, maximum: e.conf.maximum}
+	wanted, scaled, why := e.conf.scaling.Want(kept.Scaled, v.Healthy(), &measured, v.Now)
+	next := memory{Scaled: scaled, Sites: map[string]breaker{}}
+	p := &plan{wanted: wanted, maximum: e.conf.maximum}
 	for _, cloud := range e.conf.clouds {
 		at := look(v, cloud)
 		b := kept.Sites[cloud.Site].count(at.view.Instances)
@@ -161,9 +158,12 @@ func (e *engine) record(d *engines.Decision, p *plan, next memory, measured engi
 		Up       *float64          `json:"scale_up_threshold,omitempty"`
 		Down     *float64          `json:"scale_down_threshold,omitempty"`
 		Minimum  int               `json:"minimum"`
-		Maximum  int               `json:"maximum"`
+		Maximum  *int              `json:"maximum,omitempty"` // nil: none
 		Sites    []siteSeen        `json:"sites"`
-	}{Up: e.conf.scaling.Up, Down: e.conf.scaling.Down, Minimum: e.conf.scaling.Minimum, Maximum: p.maximum}
+	}{Up: e.conf.scaling.Up, Down: e.conf.scaling.Down, Minimum: e.conf.scaling.Minimum}
+	if p.maximum != engines.Unlimited {
+		seen.Maximum = &p.maximum
+	}
 	if measured.Metric != "" {
 		seen.Measured = &measured
 	}

@@ -224,7 +224,8 @@ func TestEngine_Breaker(t *testing.T) {
 		},
 		{
 			"one runs: closed", `{"sites":{"a":{"failures":3,"pauses":1,"failed_at":"2026-01-02T00:01:40Z"}}}`, 160,
-			[]*events.Instance{{ID: "p", Site: "a", State: events.Running, RunningTime: at(150), StateTime: at(150)}}, "a2", "launch 2 at a", ``,
+			[]*events.Instance{{ID: "p", Site: "a", State: events.Running, RunningTime: at(150), StateTime: at(150)}},
+			"a2", "launch 2 at a", ``,
 		},
 		{
 			"one ran, and since then one failed", `{"sites":{"a":{"failures":9,"pauses":5,"failed_at":"2026-01-02T00:01:40Z"}}}`, 170,
@@ -268,7 +269,7 @@ func TestEngine_Breaker(t *testing.T) {
 }
 
 func TestEngine_Scale(t *testing.T) {
-	c := conf("a:2 b:-1", `"minimum_vms":1,"maximum_vms":4,"metric":"load","monitor_sensors":["load"],"scale_up_threshold":2,"scale_down_threshold":1`)
+	c := conf("a:2 b:-1", `"minimum_vms":1,"maximum_vms":4,"metric":"load","monitor_sensors":["load"],"scale_up_threshold":2,"scale_down_threshold":1,"cooldown_period":60`)
 	three := fleet("a runs", "a runs", "b runs")
 	loads := func(values ...float64) engines.Readings {
 		r := map[string]engines.Reading{}
@@ -286,9 +287,9 @@ func TestEngine_Scale(t *testing.T) {
 		keeps        string
 	}{
 		{"up", "", loads(4, 4, 4.5), "b1", "", "average load 4.167 of 3 readings is above 2: from 3 to 4 of at most 4", `{"wanted":4,"scaled_at":"2026-01-02T00:01:40Z"}`},
-		{"in between", "", loads(1, 2, 1), "", "", "asks for no change: 3 of at most 4 are wanted", `{"wanted":3}`},
+		{"in between", "", loads(1, 2, 1), "", "", "is no reason to scale: stay at 3", `{"wanted":3}`},
 		{"down", "", loads(0, 0, 1), "", "i2", "is below 1: from 3 to 2 of at most 4", `{"wanted":2,"scaled_at":"2026-01-02T00:01:40Z"}`},
-		{"cool-down", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`, loads(9, 9, 9), "", "", "the cool-down after the last step lasts until 00:02:00", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`},
+		{"cool-down", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`, loads(9, 9, 9), "", "", "the cool-down lasts until 00:02:00", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`},
 		{"missing", "", nil, "", "", "nothing is known of load (3 missing)", `{"wanted":3}`},
 		{"too few to go down", "", loads(0), "", "", "too many are missing", `{"wanted":3}`},
 	} {
@@ -341,10 +342,12 @@ func TestKind_Validate(t *testing.T) {
 		{conf: conf("a:1", `"minimum_vms":-1`), field: "minimum_vms"},
 		{conf: conf("a:1 b:1", `"minimum_vms":3`), field: "minimum_vms", message: "the sizes of clouds together are 2"},
 		{conf: conf("a:-1", `"minimum_vms":3,"maximum_vms":2`), field: "maximum_vms", message: "must not be below minimum_vms"},
-		{conf: good(`,"metric":"load"`), field: "metric", message: "must be one of monitor_sensors"},
-		{conf: good(`,"scale_up_threshold":1,"scale_down_threshold":1`), field: "scale_down_threshold"},
+		{conf: good(`,"metric":"load"`), field: "metric", message: "is not monitored"},
+		{conf: good(`,"scale_up_threshold":1,"scale_down_threshold":2`), field: "scale_down_threshold"},
+		{conf: good(`,"scale_up_threshold":1`), field: "metric", message: "is required"},
+		{conf: good(`,"metric":"..","monitor_sensors":["load"]`), field: "metric", message: "must be a name"},
 		{conf: good(`,"scale_up_n_vms":0`), field: "scale_up_n_vms"},
-		{conf: good(`,"scale_down_n_vms":-1`), field: "scale_down_n_vms"},
+		{conf: good(`,"scale_down_n_vms":0`), field: "scale_down_n_vms"},
 		{conf: good(`,"cooldown_period":-1`), field: "cooldown_period"},
 		{conf: good(`,"on_missing":"guess"`), field: "on_missing"},
 		{conf: good(`,"sensor_type":"guess"`), field: "sensor_type"},

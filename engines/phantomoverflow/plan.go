@@ -17,6 +17,7 @@ type place struct {
 	healthy int           // that count and are not replaced now
 	running int           // of those
 	booting int           // of those
+	ill     int           // that are to be replaced now
 	ideal   int           // so many would be there if all were where the ranks want it
 	goal    int           // so many are to be there after this decision
 }
@@ -25,7 +26,11 @@ type place struct {
 func look(v *engines.View, cloud engines.Cloud) *place {
 	p := &place{cloud: cloud, view: v.At(cloud.Site, 0)}
 	for _, i := range p.view.Instances {
-		if !i.Valid() || v.Unhealthy(i) {
+		if !i.Valid() {
+			continue
+		}
+		if v.Unhealthy(i) {
+			p.ill++
 			continue
 		}
 		p.healthy++
