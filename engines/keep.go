@@ -2,7 +2,6 @@ package engines
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -104,38 +103,44 @@ const (
 // Policies are those that a config may name.
 var Policies = []string{PolicyNewest, PolicyOldest, PolicyUnhealthyFirst}
 
-// victims chooses n instances to terminate that need not be replaced.
+// victims chooses n instances to terminate that need not be replaced. Instances are
+// sorted by id, so the oldest one comes first.
 func (v *View) victims(n int, retirable []string) []string {
-	var candidates []*events.Instance
-	for _, i := range v.Instances {
-		if i.Valid() && !v.Unhealthy(i) {
-			candidates = append(candidates, i)
-		}
+	type candidate struct {
+		id    string
+		class int // the lower ones go first
 	}
 	retire := make(map[string]bool, len(retirable))
 	for _, id := range retirable {
 		retire[id] = true
 	}
-	slices.SortFunc(candidates, func(a, b *events.Instance) int {
-		switch {
-		case retire[a.ID] != retire[b.ID]:
-			if retire[a.ID] {
-				return -1
-			}
-			return 1
-		case v.Policy == PolicyOldest:
-			return cmp.Compare(a.ID, b.ID)
-		case v.Policy == PolicyNewest:
-			return cmp.Compare(b.ID, a.ID)
+	candidates := make([]candidate, 0, len(v.Instances))
+	for _, i := range v.Instances {
+		if !i.Valid() || v.Unhealthy(i) {
+			continue
 		}
-		return cmp.Or(cmp.Compare(v.worth(a), v.worth(b)), cmp.Compare(b.ID, a.ID))
-	})
+		c := candidate{id: i.ID}
+		if v.Policy != PolicyOldest && v.Policy != PolicyNewest {
+			c.class = v.worth(i)
+		}
+		if retire[i.ID] {
+			c.class -= mostWorth + 1
+		}
+		candidates = append(candidates, c)
+	}
+	if v.Policy != PolicyOldest {
+		slices.Reverse(candidates)
+	}
+	slices.SortStableFunc(candidates, func(a, b candidate) int { return a.class - b.class })
 	ids := make([]string, n)
 	for i := range ids {
-		ids[i] = candidates[i].ID
+		ids[i] = candidates[i].id
 	}
 	return ids
 }
+
+// mostWorth is the most that worth gives.
+const mostWorth = 3
 
 // worth orders what may be terminated.
 func (v *View) worth(i *events.Instance) int {
@@ -147,7 +152,7 @@ func (v *View) worth(i *events.Instance) int {
 	case i.State < events.Running:
 		return 2
 	}
-	return 3
+	return mostWorth
 }
 
 // Unique is a launch variable of which each live instance has a value of its own;
