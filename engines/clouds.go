@@ -14,7 +14,7 @@ const Unlimited = 1 << 30
 
 // mostClouds bounds how many sites one domain may be spread over, so that what an
 // engine keeps of each stays below events.MaxMemoryBytes.
-const mostClouds = 32
+const mostClouds = 16
 
 // Cloud is one of the sites that a domain is spread over.
 type Cloud struct {

@@ -268,6 +268,38 @@ func TestEngine_Breaker(t *testing.T) {
 	}
 }
 
+// TestEngine_MemorySize: what is kept of as many failing sites as there may be, with
+// the longest names in JSON, fits into a record.
+func TestEngine_MemorySize(t *testing.T) {
+	var list string
+	var instances []*events.Instance
+	for n := range 16 {
+		site := fmt.Sprintf("%s%02d", strings.Repeat("<", events.MaxNameBytes-2), n)
+		list += site + ":9 "
+		one := failed(site, 10, 20, 30, 40)
+		one[3].StateTime = one[3].StateTime.Add(123456789)
+		instances = append(instances, one...)
+	}
+	d, err := newEngine(t, conf(list, `"minimum_vms":9`), nil).Decide(&engines.View{Now: at(41), Instances: instances, MaxActions: many})
+	if err != nil || len(d.Memory) < 10_000 || len(d.Memory) > events.MaxMemoryBytes {
+		t.Errorf("keeps %d bytes, at most %d are allowed; %v", len(d.Memory), events.MaxMemoryBytes, err)
+	}
+}
+
+// TestEngine_Spared: an unhealthy instance that is to wait counts, and is no
+// reason to think that another one may go.
+func TestEngine_Spared(t *testing.T) {
+	e := newEngine(t, conf("a:2 b:2", `"minimum_vms":2`), nil)
+	v := &engines.View{Now: at(600), Instances: fleet("a runs MISSING", "a runs"), MaxActions: many, Spared: map[string]bool{"i0": true}}
+	if d, err := e.Decide(v); err != nil || len(d.Launches)+len(d.Terminations) > 0 || d.State != events.EnginePending {
+		t.Errorf("%+v, %v", d, err)
+	}
+	v.Instances = fleet("a runs MISSING", "a runs", "b runs")
+	if d, err := e.Decide(v); err != nil || strings.Join(d.Terminations, " ") != "i2" {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
 func TestEngine_Scale(t *testing.T) {
 	c := conf("a:2 b:-1", `"minimum_vms":1,"maximum_vms":4,"metric":"load","monitor_sensors":["load"],"scale_up_threshold":2,"scale_down_threshold":1,"cooldown_period":60`)
 	three := fleet("a runs", "a runs", "b runs")
@@ -333,7 +365,7 @@ func TestKind_Validate(t *testing.T) {
 		{conf: `{"clouds":[{"site_name":"a","size":1,"more":1}]}`, field: "clouds.0.more", message: `(site "a")`},
 		{conf: `{"clouds":[{"site_name":"a","size":1,"rank":9999999}]}`, field: "clouds.0.rank", message: `(site "a")`},
 		{conf: conf("a:1 b:1 a:2", `"minimum_vms":1`), field: "clouds.2.site_name", message: `is that of clouds.0 already`},
-		{conf: conf(strings.Repeat("a:1 ", 33), `"minimum_vms":1`), field: "clouds", message: "at most 32"},
+		{conf: conf(strings.Repeat("a:1 ", 17), `"minimum_vms":1`), field: "clouds", message: "at most 16"},
 		{conf: `{"clouds":[{"site_name":"a","size":1}]}`, field: "dtname"},
 		{conf: `{"clouds":[{"site_name":"a","size":1}],"dtname":"t"}`, field: "iaas_allocation"},
 		{conf: good(`,"deployable_type":"other"`), field: "deployable_type"},

@@ -1,0 +1,122 @@
+package engines_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/seed-524e47bf/epum/engines"
+)
+
+// scaling is by the domain's metric q, with a cool-down of a minute.
+func scaling(least, most int) engines.Scaling {
+	up, down := 2.0, 1.0
+	return engines.Scaling{
+		Minimum: least, Maximum: most, Up: &up, Down: &down, UpBy: 2, DownBy: 1, Cooldown: time.Minute,
+		Metric: engines.Metric{Name: "q", Domain: true, Fresh: time.Minute, OnMissing: engines.OnMissingHold},
+	}
+}
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+// measured is what was read of q; nil: nothing.
+func measured(s engines.Scaling, value *float64) engines.Measured {
+	v := &engines.View{Now: noon}
+	if value != nil {
+		v.Readings = engines.Readings{"q": {engines.OfDomain: {Value: *value, Time: noon}}}
+	}
+	return v.Measure(s.Metric)
+}
+
+func TestScaling_Want(t *testing.T) {
+	low, mid, high := 0.5, 1.5, 2.5
+	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
+	failOut := scaling(1, 9)
+	failOut.Metric.OnMissing = engines.OnMissingOut
+	endless := scaling(1, engines.Unlimited)
+	fixed := scaling(4, 9)
+	fixed.Up, fixed.Down = nil, nil
+	for _, tt := range []struct {
+		name    string
+		scaling engines.Scaling
+		last    *engines.Scaled
+		there   int
+		value   *float64
+		want    *engines.Scaled // nil: 4, and nothing is kept
+		why     string          // a part of it
+	}{
+		{"no thresholds", fixed, nil, 0, &high, nil, "minimum_vms is 4"},
+		{"the first time: what is there", scaling(1, 9), nil, 3, &mid, &engines.Scaled{Wanted: 3}, "average q 1.5 of 1 readings is no reason to scale: stay at 3"},
+		{"the first time: at least the minimum", scaling(2, 9), nil, 0, &mid, &engines.Scaled{Wanted: 2}, "stay at 2"},
+		{"up", scaling(1, 9), nil, 3, &high, &engines.Scaled{Wanted: 5, At: noon}, "average q 2.5 of 1 readings is above 2: from 3 to 5 of at most 9"},
+		{"up without a maximum", endless, nil, 3, &high, &engines.Scaled{Wanted: 5, At: noon}, "from 3 to 5"},
+		{"up as far as it may", scaling(1, 4), nil, 3, &high, &engines.Scaled{Wanted: 4, At: noon}, "from 3 to 4 of at most 4"},
+		{"up at the maximum", scaling(1, 3), &engines.Scaled{Wanted: 3}, 3, &high, &engines.Scaled{Wanted: 3}, "but 3 are the most"},
+		{"up while many are to come", scaling(1, 9), &engines.Scaled{Wanted: 5}, 3, &high, &engines.Scaled{Wanted: 5}, "stay at 5, of which 2 are to come"},
+		{"up while one is to come", scaling(1, 9), &engines.Scaled{Wanted: 5}, 4, &high, &engines.Scaled{Wanted: 6, At: noon}, "from 5 to 6"},
+		{"up in the cool-down", scaling(1, 9), &engines.Scaled{Wanted: 5, At: ago(59 * time.Second)}, 5, &high, &engines.Scaled{Wanted: 5, At: ago(59 * time.Second)}, "the cool-down lasts until 12:00:01: stay at 5"},
+		{"up after the cool-down", scaling(1, 9), &engines.Scaled{Wanted: 5, At: ago(time.Minute)}, 5, &high, &engines.Scaled{Wanted: 7, At: noon}, "from 5 to 7"},
+		{"down", scaling(1, 9), &engines.Scaled{Wanted: 5}, 2, &low, &engines.Scaled{Wanted: 4, At: noon}, "is below 1: from 5 to 4"},
+		{"down at the minimum", scaling(5, 9), &engines.Scaled{Wanted: 5}, 5, &low, &engines.Scaled{Wanted: 5}, "but 5 are the least"},
+		{"the maximum was lowered", scaling(1, 3), &engines.Scaled{Wanted: 5, At: ago(time.Second)}, 5, &mid, &engines.Scaled{Wanted: 3, At: ago(time.Second)}, "stay at 3"},
+		{"the minimum was raised", scaling(7, 9), &engines.Scaled{Wanted: 5}, 5, &mid, &engines.Scaled{Wanted: 7}, "stay at 7"},
+		{"nothing was read", scaling(1, 9), &engines.Scaled{Wanted: 5}, 5, nil, &engines.Scaled{Wanted: 5}, "nothing is known of q (1 missing): stay at 5"},
+		{"nothing was read: out", failOut, &engines.Scaled{Wanted: 5}, 5, nil, &engines.Scaled{Wanted: 7, At: noon}, "from 5 to 7"},
+	} {
+		m := measured(tt.scaling, tt.value)
+		wanted, kept, why := tt.scaling.Want(tt.last, tt.there, &m, noon)
+		if diff := cmp.Diff(tt.want, kept); diff != "" || !strings.Contains(why, tt.why) {
+			t.Errorf("%s: %q %s", tt.name, why, diff)
+		}
+		if kept != nil && kept.Wanted != wanted || kept == nil && wanted != 4 {
+			t.Errorf("%s: wants %d and keeps %+v", tt.name, wanted, kept)
+		}
+	}
+}
+
+// TestScaling_WantProperties: never out of the limits, never two steps in a
+// cool-down, and what it keeps is kept where nothing happens.
+func TestScaling_WantProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		least := rapid.IntRange(0, 5).Draw(t, "minimum")
+		s := scaling(least, least+rapid.IntRange(0, 5).Draw(t, "room"))
+		var last *engines.Scaled
+		var stepped time.Time
+		now, there := noon, rapid.IntRange(0, 20).Draw(t, "there")
+		for range 30 {
+			now = now.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "seconds")) * time.Second)
+			value := rapid.Float64Range(0, 3).Draw(t, "value")
+			m := measured(s, &value)
+			wanted, kept, _ := s.Want(last, there, &m, now)
+			if wanted < s.Minimum || wanted > s.Maximum {
+				t.Fatalf("%d is out of the limits", wanted)
+			}
+			if last != nil && wanted != last.Wanted {
+				if value >= 1 && value <= 2 || !stepped.IsZero() && now.Sub(stepped) < s.Cooldown {
+					t.Fatalf("from %d to %d by %g, the last step was at %s", last.Wanted, wanted, value, stepped)
+				}
+			}
+			if kept.At.Equal(now) {
+				stepped = now
+			}
+			data, err := json.Marshal(kept)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = new(engines.Scaled)
+			if err := json.Unmarshal(data, last); err != nil {
+				t.Fatal(err)
+			}
+			mid := 1.5
+			m = measured(s, &mid)
+			if _, again, _ := s.Want(last, there, &m, now); !cmp.Equal(kept, again) {
+				t.Fatalf("keeps %+v, and then %+v", kept, again)
+			}
+			there = wanted
+		}
+	})
+}
