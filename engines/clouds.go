@@ -105,10 +105,6 @@ func cloud(n int, raw json.RawMessage, complete, unlimited bool) (c Cloud, err e
 	if err := DecodeSection(fmt.Sprintf("%s.clouds.%d", SectionEngineConf, n), raw, &given); err != nil {
 		return c, ofSite(raw, err)
 	}
-	least := 0
-	if unlimited {
-		least = -1
-	}
 	switch {
 	case given.Site != nil:
 		c.Site = *given.Site
@@ -118,20 +114,8 @@ func cloud(n int, raw json.RawMessage, complete, unlimited bool) (c Cloud, err e
 	case complete:
 		return c, refuseCloud(n, "site_name", "", "is required: the site whose provisioner is asked")
 	}
-	switch {
-	case given.Size == nil && complete:
-		return c, refuseCloud(n, "size", c.Site, "is required: how many instances may be there")
-	case given.Size == nil:
-	case *given.Size < least || *given.Size > mostSize:
-		message := fmt.Sprintf("is %d, but must be an integer from 0 to %d", *given.Size, mostSize)
-		if unlimited {
-			message += ", or -1 for no limit"
-		}
-		return c, refuseCloud(n, "size", c.Site, message)
-	case *given.Size < 0:
-		c.Size = Unlimited
-	default:
-		c.Size = *given.Size
+	if c.Size, err = size(given.Size, complete, unlimited); err != nil {
+		return c, refuseCloud(n, "size", c.Site, err.Error())
 	}
 	if c.Rank = n + 1; given.Rank != nil {
 		if c.Rank = *given.Rank; c.Rank < -mostSize || c.Rank > mostSize {
@@ -139,6 +123,22 @@ func cloud(n int, raw json.RawMessage, complete, unlimited bool) (c Cloud, err e
 		}
 	}
 	return c, nil
+}
+
+func size(given *int, complete, unlimited bool) (int, error) {
+	switch {
+	case given == nil && complete:
+		return 0, errors.New("is required: how many instances may be there")
+	case given == nil:
+		return 0, nil
+	case *given >= 0 && *given <= mostSize:
+		return *given, nil
+	case *given == -1 && unlimited:
+		return Unlimited, nil
+	case unlimited:
+		return 0, fmt.Errorf("is %d, but must be an integer from 0 to %d, or -1 for no limit", *given, mostSize)
+	}
+	return 0, fmt.Errorf("is %d, but must be an integer from 0 to %d", *given, mostSize)
 }
 
 func refuseCloud(n int, key, site, message string) error {

@@ -131,7 +131,7 @@ func (s *Scaling) follows() bool { return s.Up != nil || s.Down != nil }
 // away.
 func (s *Scaling) Want(last *Scaled, there int, m *Measured, now time.Time) (wanted int, kept *Scaled, why string) {
 	if !s.follows() {
-		return s.Minimum, nil, fmt.Sprintf("minimum_vms is %d and nothing is scaled by", s.Minimum)
+		return s.Minimum, nil, fmt.Sprintf("minimum_vms is %d, and there is no threshold to scale by", s.Minimum)
 	}
 	next := &Scaled{Wanted: there}
 	if last != nil {

@@ -2,6 +2,7 @@ package phantomoverflow
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/seed-524e47bf/epum/engines"
@@ -13,8 +14,7 @@ import (
 func (e *engine) carryOut(p *plan, most int) engines.Decision {
 	d := engines.Decision{Target: p.wanted, State: events.EnginePending}
 	var launched, terminated []string
-	for n := len(p.places) - 1; n >= 0; n-- {
-		at := p.places[n]
+	for _, at := range slices.Backward(p.places) {
 		if at.ill == 0 && at.goal >= at.healthy {
 			continue
 		}

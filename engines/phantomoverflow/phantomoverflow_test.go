@@ -295,7 +295,7 @@ func TestEngine_Spared(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 	v.Instances = fleet("a runs MISSING", "a runs", "b runs")
-	if d, err := e.Decide(v); err != nil || strings.Join(d.Terminations, " ") != "i2" {
+	if d, err := e.Decide(v); err != nil || len(d.Launches)+len(d.Terminations) > 0 {
 		t.Errorf("%+v, %v", d, err)
 	}
 }

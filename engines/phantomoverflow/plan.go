@@ -1,6 +1,8 @@
 package phantomoverflow
 
 import (
+	"slices"
+
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -115,8 +117,7 @@ func (p *plan) shrink() {
 	for _, at := range p.places {
 		spare += min(at.running, at.goal)
 	}
-	for n := len(p.places) - 1; n >= 0 && excess > 0; n-- {
-		at := p.places[n]
+	for _, at := range slices.Backward(p.places) {
 		surplus := min(at.goal-at.ideal, excess)
 		idle := at.goal - min(at.running, at.goal)
 		less := max(min(surplus, idle+max(spare, 0)), min(surplus, must))
