@@ -22,6 +22,7 @@ type setting struct {
 	order            []string
 	minimum, maximum int
 	metric           bool
+	cut              bool // sizes have just become smaller
 }
 
 func drawSetting(t *rapid.T) (s setting, text string) {
@@ -80,7 +81,7 @@ func (s setting) check(w *world.World, step world.Step) error {
 			}
 		}
 	}
-	if gone > 0 && all < min(s.minimum, healthy) {
+	if gone > 0 && !s.cut && all < min(s.minimum, healthy) {
 		return fmt.Errorf("%d healthy ones were terminated, %d are left of at least %d", gone, all, s.minimum)
 	}
 	return nil
@@ -122,13 +123,22 @@ func TestEngine_DecideProperties(t *testing.T) {
 			}
 			return step
 		}
+		change := rapid.IntRange(0, 60).Draw(t, "change") // of the config, then
 		for n := range rapid.IntRange(0, 60).Draw(t, "steps") {
+			if n == change {
+				s, text = drawSetting(t)
+				s.cut = true
+				if err := w.Reconfigure(text); err != nil {
+					t.Fatal(err)
+				}
+			}
 			w.Now = w.Now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "seconds")) * time.Second)
 			if n%5 == 0 {
 				says(w, rapid.Float64Range(0, 3).Draw(t, "value"))
 				w.Down[rapid.SampledFrom(s.order).Draw(t, "site")] = rapid.Bool().Draw(t, "down")
 			}
 			decide()
+			s.cut = false
 			w.Misbehave()
 		}
 		clear(w.Down)

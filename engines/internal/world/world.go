@@ -48,6 +48,12 @@ func New(kind engines.Kind, conf string, seed uint64) (*World, error) {
 	return w, err
 }
 
+// Reconfigure gives the domain another config.
+func (w *World) Reconfigure(conf string) error {
+	w.conf = json.RawMessage(conf)
+	return w.engine.Reconfigure(w.conf)
+}
+
 // happens folds one event.
 func (w *World) happens(key events.Key, ev events.Event) {
 	events.Apply(w.state, events.Envelope{Key: key, Type: ev.Type(), Seq: w.state.Seq + 1, Time: w.Now}, ev)
