@@ -219,9 +219,9 @@ func TestEngine_Outage(t *testing.T) {
 					n++
 				}
 			}
-			w.Behave()
 			_, _, running := w.Count()
 			least = min(least, running)
+			w.Behave()
 		}
 		return n, least
 	}
