@@ -14,8 +14,8 @@ import (
 // sample periods, so that what was scaled shows in the samples first.
 const defaultCooldown = 2 * defaultPeriod
 
-// Scaling says how a wanted number follows a metric.
-type Scaling struct {
+// Thresholds says how a wanted number follows a metric.
+type Thresholds struct {
 	Minimum, Maximum int           // Unlimited: no maximum
 	Metric           Metric        // without a name, or thresholds, Minimum is what is wanted
 	Up, Down         *float64      // thresholds; nil: never that way
@@ -23,16 +23,16 @@ type Scaling struct {
 	Cooldown         time.Duration // between two steps
 }
 
-// Scaled is what a scaling engine keeps in its memory of the number that it has
+// Stepped is what a scaling engine keeps in its memory of the number that it has
 // come to. It changes only with the number.
-type Scaled struct {
+type Stepped struct {
 	Wanted int       `json:"wanted"`
 	At     time.Time `json:"scaled_at,omitzero"` // of the last step; zero: none yet
 }
 
-// GivenScaling are the keys of an engine_conf that say how a domain follows a
+// GivenThresholds are the keys of an engine_conf that say how a domain follows a
 // metric, for an engine's own struct to embed; nil: absent or null.
-type GivenScaling struct {
+type GivenThresholds struct {
 	Metric    *string  `json:"metric"`
 	Minimum   *int     `json:"minimum_vms"`
 	Maximum   *int     `json:"maximum_vms"`
@@ -44,11 +44,11 @@ type GivenScaling struct {
 	OnMissing *string  `json:"on_missing"`
 }
 
-// Scaling checks the keys, with what the config says of its metrics, and fills in
+// Thresholds checks the keys, with what the config says of its metrics, and fills in
 // the defaults. With complete false required keys may be missing. It fails with a
 // *FieldError.
-func (g *GivenScaling) Scaling(sensing Sensing, complete bool) (Scaling, error) {
-	s := Scaling{Maximum: Unlimited, Up: g.Up, Down: g.Down, UpBy: 1, DownBy: 1, Cooldown: defaultCooldown}
+func (g *GivenThresholds) Thresholds(sensing Sensing, complete bool) (Thresholds, error) {
+	s := Thresholds{Maximum: Unlimited, Up: g.Up, Down: g.Down, UpBy: 1, DownBy: 1, Cooldown: defaultCooldown}
 	if g.Minimum == nil && complete {
 		return s, RefuseEngineConf("minimum_vms", "is required: how many instances there are at least, an integer of 0 or more")
 	}
@@ -96,7 +96,7 @@ func abs(n *int) *int {
 }
 
 // metric fills in which metric counts, and how.
-func (g *GivenScaling) metric(sensing Sensing, s *Scaling, complete bool) error {
+func (g *GivenThresholds) metric(sensing Sensing, s *Thresholds, complete bool) error {
 	onMissing := OnMissingHold
 	if g.OnMissing != nil {
 		if onMissing = *g.OnMissing; !slices.Contains(OnMissingAll, onMissing) {
@@ -121,7 +121,7 @@ func (g *GivenScaling) metric(sensing Sensing, s *Scaling, complete bool) error 
 }
 
 // follows reports whether there is anything to scale by.
-func (s *Scaling) follows() bool { return s.Up != nil || s.Down != nil }
+func (s *Thresholds) follows() bool { return s.Up != nil || s.Down != nil }
 
 // Want is the number that is wanted now, by what was wanted before (nil: the first
 // time, so what is there counts), how many are there and what was measured; what of
@@ -129,11 +129,11 @@ func (s *Scaling) follows() bool { return s.Up != nil || s.Down != nil }
 // limits always, and takes a step only where the cool-down is over. A step up is
 // from what is there: where launches do not come through, the number does not run
 // away.
-func (s *Scaling) Want(last *Scaled, there int, m *Measured, now time.Time) (wanted int, kept *Scaled, why string) {
+func (s *Thresholds) Want(last *Stepped, there int, m *Measured, now time.Time) (wanted int, kept *Stepped, why string) {
 	if !s.follows() {
 		return s.Minimum, nil, fmt.Sprintf("minimum_vms is %d, and there is no threshold to scale by", s.Minimum)
 	}
-	next := &Scaled{Wanted: there}
+	next := &Stepped{Wanted: there}
 	if last != nil {
 		*next = *last
 	}
@@ -167,7 +167,7 @@ func (s *Scaling) Want(last *Scaled, there int, m *Measured, now time.Time) (wan
 }
 
 // step is by how much what was measured changes the number, and why.
-func (s *Scaling) step(m *Measured) (n int, why string) {
+func (s *Thresholds) step(m *Measured) (n int, why string) {
 	if m.FailsOut() {
 		return s.UpBy, "too little is known of " + m.Metric + s.missing(m) + ", which by on_missing means more instances"
 	}
@@ -186,14 +186,14 @@ func (s *Scaling) step(m *Measured) (n int, why string) {
 	return 0, average + " is no reason to scale"
 }
 
-func (s *Scaling) missing(m *Measured) string {
+func (s *Thresholds) missing(m *Measured) string {
 	if m.Missing == 0 {
 		return ""
 	}
 	return fmt.Sprintf(" (%d missing)", m.Missing)
 }
 
-func (s *Scaling) clamp(n int) int { return min(max(n, s.Minimum), s.Maximum) }
+func (s *Thresholds) clamp(n int) int { return min(max(n, s.Minimum), s.Maximum) }
 
 // figure writes a number so that it stays one figure of a reason, whatever it is.
 func figure(f float64) string {

@@ -13,18 +13,16 @@ import (
 )
 
 // scaling is by the domain's metric q, with a cool-down of a minute.
-func scaling(least, most int) engines.Scaling {
+func scaling(least, most int) engines.Thresholds {
 	up, down := 2.0, 1.0
-	return engines.Scaling{
+	return engines.Thresholds{
 		Minimum: least, Maximum: most, Up: &up, Down: &down, UpBy: 2, DownBy: 1, Cooldown: time.Minute,
 		Metric: engines.Metric{Name: "q", Domain: true, Fresh: time.Minute, OnMissing: engines.OnMissingHold},
 	}
 }
 
-var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
-
 // measured is what was read of q; nil: nothing.
-func measured(s engines.Scaling, value *float64) engines.Measured {
+func measured(s engines.Thresholds, value *float64) engines.Measured {
 	v := &engines.View{Now: noon}
 	if value != nil {
 		v.Readings = engines.Readings{"q": {engines.OfDomain: {Value: *value, Time: noon}}}
@@ -42,30 +40,30 @@ func TestScaling_Want(t *testing.T) {
 	fixed.Up, fixed.Down = nil, nil
 	for _, tt := range []struct {
 		name    string
-		scaling engines.Scaling
-		last    *engines.Scaled
+		scaling engines.Thresholds
+		last    *engines.Stepped
 		there   int
 		value   *float64
-		want    *engines.Scaled // nil: 4, and nothing is kept
-		why     string          // a part of it
+		want    *engines.Stepped // nil: 4, and nothing is kept
+		why     string           // a part of it
 	}{
 		{"no thresholds", fixed, nil, 0, &high, nil, "minimum_vms is 4"},
-		{"the first time: what is there", scaling(1, 9), nil, 3, &mid, &engines.Scaled{Wanted: 3}, "average q 1.5 of 1 readings is no reason to scale: stay at 3"},
-		{"the first time: at least the minimum", scaling(2, 9), nil, 0, &mid, &engines.Scaled{Wanted: 2}, "stay at 2"},
-		{"up", scaling(1, 9), nil, 3, &high, &engines.Scaled{Wanted: 5, At: noon}, "average q 2.5 of 1 readings is above 2: from 3 to 5 of at most 9"},
-		{"up without a maximum", endless, nil, 3, &high, &engines.Scaled{Wanted: 5, At: noon}, "from 3 to 5"},
-		{"up as far as it may", scaling(1, 4), nil, 3, &high, &engines.Scaled{Wanted: 4, At: noon}, "from 3 to 4 of at most 4"},
-		{"up at the maximum", scaling(1, 3), &engines.Scaled{Wanted: 3}, 3, &high, &engines.Scaled{Wanted: 3}, "but 3 are the most"},
-		{"up while many are to come", scaling(1, 9), &engines.Scaled{Wanted: 5}, 3, &high, &engines.Scaled{Wanted: 5}, "stay at 5, of which 2 are to come"},
-		{"up while one is to come", scaling(1, 9), &engines.Scaled{Wanted: 5}, 4, &high, &engines.Scaled{Wanted: 6, At: noon}, "from 5 to 6"},
-		{"up in the cool-down", scaling(1, 9), &engines.Scaled{Wanted: 5, At: ago(59 * time.Second)}, 5, &high, &engines.Scaled{Wanted: 5, At: ago(59 * time.Second)}, "the cool-down lasts until 12:00:01: stay at 5"},
-		{"up after the cool-down", scaling(1, 9), &engines.Scaled{Wanted: 5, At: ago(time.Minute)}, 5, &high, &engines.Scaled{Wanted: 7, At: noon}, "from 5 to 7"},
-		{"down", scaling(1, 9), &engines.Scaled{Wanted: 5}, 2, &low, &engines.Scaled{Wanted: 4, At: noon}, "is below 1: from 5 to 4"},
-		{"down at the minimum", scaling(5, 9), &engines.Scaled{Wanted: 5}, 5, &low, &engines.Scaled{Wanted: 5}, "but 5 are the least"},
-		{"the maximum was lowered", scaling(1, 3), &engines.Scaled{Wanted: 5, At: ago(time.Second)}, 5, &mid, &engines.Scaled{Wanted: 3, At: ago(time.Second)}, "stay at 3"},
-		{"the minimum was raised", scaling(7, 9), &engines.Scaled{Wanted: 5}, 5, &mid, &engines.Scaled{Wanted: 7}, "stay at 7"},
-		{"nothing was read", scaling(1, 9), &engines.Scaled{Wanted: 5}, 5, nil, &engines.Scaled{Wanted: 5}, "nothing is known of q (1 missing): stay at 5"},
-		{"nothing was read: out", failOut, &engines.Scaled{Wanted: 5}, 5, nil, &engines.Scaled{Wanted: 7, At: noon}, "from 5 to 7"},
+		{"the first time: what is there", scaling(1, 9), nil, 3, &mid, &engines.Stepped{Wanted: 3}, "average q 1.5 of 1 readings is no reason to scale: stay at 3"},
+		{"the first time: at least the minimum", scaling(2, 9), nil, 0, &mid, &engines.Stepped{Wanted: 2}, "stay at 2"},
+		{"up", scaling(1, 9), nil, 3, &high, &engines.Stepped{Wanted: 5, At: noon}, "average q 2.5 of 1 readings is above 2: from 3 to 5 of at most 9"},
+		{"up without a maximum", endless, nil, 3, &high, &engines.Stepped{Wanted: 5, At: noon}, "from 3 to 5"},
+		{"up as far as it may", scaling(1, 4), nil, 3, &high, &engines.Stepped{Wanted: 4, At: noon}, "from 3 to 4 of at most 4"},
+		{"up at the maximum", scaling(1, 3), &engines.Stepped{Wanted: 3}, 3, &high, &engines.Stepped{Wanted: 3}, "but 3 are the most"},
+		{"up while many are to come", scaling(1, 9), &engines.Stepped{Wanted: 5}, 3, &high, &engines.Stepped{Wanted: 5}, "stay at 5, of which 2 are to come"},
+		{"up while one is to come", scaling(1, 9), &engines.Stepped{Wanted: 5}, 4, &high, &engines.Stepped{Wanted: 6, At: noon}, "from 5 to 6"},
+		{"up in the cool-down", scaling(1, 9), &engines.Stepped{Wanted: 5, At: ago(59 * time.Second)}, 5, &high, &engines.Stepped{Wanted: 5, At: ago(59 * time.Second)}, "the cool-down lasts until 12:00:01: stay at 5"},
+		{"up after the cool-down", scaling(1, 9), &engines.Stepped{Wanted: 5, At: ago(time.Minute)}, 5, &high, &engines.Stepped{Wanted: 7, At: noon}, "from 5 to 7"},
+		{"down", scaling(1, 9), &engines.Stepped{Wanted: 5}, 2, &low, &engines.Stepped{Wanted: 4, At: noon}, "is below 1: from 5 to 4"},
+		{"down at the minimum", scaling(5, 9), &engines.Stepped{Wanted: 5}, 5, &low, &engines.Stepped{Wanted: 5}, "but 5 are the least"},
+		{"the maximum was lowered", scaling(1, 3), &engines.Stepped{Wanted: 5, At: ago(time.Second)}, 5, &mid, &engines.Stepped{Wanted: 3, At: ago(time.Second)}, "stay at 3"},
+		{"the minimum was raised", scaling(7, 9), &engines.Stepped{Wanted: 5}, 5, &mid, &engines.Stepped{Wanted: 7}, "stay at 7"},
+		{"nothing was read", scaling(1, 9), &engines.Stepped{Wanted: 5}, 5, nil, &engines.Stepped{Wanted: 5}, "nothing is known of q (1 missing): stay at 5"},
+		{"nothing was read: out", failOut, &engines.Stepped{Wanted: 5}, 5, nil, &engines.Stepped{Wanted: 7, At: noon}, "from 5 to 7"},
 	} {
 		m := measured(tt.scaling, tt.value)
 		wanted, kept, why := tt.scaling.Want(tt.last, tt.there, &m, noon)
@@ -84,7 +82,7 @@ func TestScaling_WantProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		least := rapid.IntRange(0, 5).Draw(t, "minimum")
 		s := scaling(least, least+rapid.IntRange(0, 5).Draw(t, "room"))
-		var last *engines.Scaled
+		var last *engines.Stepped
 		var stepped time.Time
 		now, there := noon, rapid.IntRange(0, 20).Draw(t, "there")
 		for range 30 {
@@ -107,7 +105,7 @@ func TestScaling_WantProperties(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			last = new(engines.Scaled)
+			last = new(engines.Stepped)
 			if err := json.Unmarshal(data, last); err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,9 @@ import (
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/engines/external"
 	"github.com/seed-524e47bf/epum/engines/needy"
+	"github.com/seed-524e47bf/epum/engines/phantom"
+	"github.com/seed-524e47bf/epum/engines/phantommulti"
+	"github.com/seed-524e47bf/epum/engines/phantomoverflow"
 	"github.com/seed-524e47bf/epum/engines/schedule"
 	"github.com/seed-524e47bf/epum/engines/sensor"
 	"github.com/seed-524e47bf/epum/engines/sensors"
@@ -23,7 +26,8 @@ func (c *Config) registry() *engines.Registry {
 	}
 	var known *engines.Registry
 	kinds := []engines.Kind{
-		simplest.Kind(site), needy.Kind(), sensor.Kind(), targettracking.Kind(), step.Kind(), external.Kind(c.Prefix),
+		simplest.Kind(site), needy.Kind(), sensor.Kind(), targettracking.Kind(), step.Kind(),
+		phantom.Kind(), phantommulti.Kind(), phantomoverflow.Kind(), external.Kind(c.Prefix),
 		schedule.Kind(func(class string) (engines.Kind, bool) { return known.Lookup(class) }),
 	}
 	known = engines.NewRegistry("simplest", append(kinds, c.Engines...)...)

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -33,7 +34,7 @@ func TestGuard_Holds(t *testing.T) {
 				s.play(s.names[i.ID] + " RUNNING")
 				s.play(s.names[i.ID] + " OK")
 			}
-			s.goOn(s.now.Add(2 * mostDelay))
+			s.goOn(s.now.Add(2 * engines.MostBackOff))
 		}
 		if well := len(s.those(func(i *events.Instance) bool { return i.State == events.Running && !i.Unhealthy() })); well != size {
 			r.Fatalf("%d of %d are well in the end:\n%s", well, size, s.out.String())
@@ -45,7 +46,7 @@ func TestGuard_Holds(t *testing.T) {
 func (s *stage) shake(r *rapid.T) {
 	valid := s.those((*events.Instance).Valid)
 	if len(valid) == 0 {
-		s.goOn(s.now.Add(mostDelay))
+		s.goOn(s.now.Add(engines.MostBackOff))
 		return
 	}
 	switch i := rapid.SampledFrom(valid).Draw(r, "instance"); rapid.SampledFrom([]string{"one", "all", "time", "elect"}).Draw(r, "what") {

@@ -65,11 +65,11 @@ type Config struct {
 	Projector       func() *projections.Projector // makes one for each term
 	Engines         *engines.Registry
 	Sender          Sender
-	Asker           Asker                     // nil: engines that run outside get no answer
+	Asker           Asker               // nil: engines that run outside get no answer
 	Sources         sensors.Sources     // nil: none
 	Pushed          projections.Pushed  // for the source nats; nil: there is none
 	Samples         projections.Samples // nil: what was read is not kept
-	NewID           func() string             // unique ids, later ones sort higher
+	NewID           func() string       // unique ids, later ones sort higher
 	Logger          *slog.Logger
 	Clock           func() time.Time // nil: time.Now
 

@@ -105,7 +105,7 @@ func spare(l *look, target int) (s spared) {
 func failedReplacements(l *look, open int) (ids []string) {
 	for n := len(l.instances) - 1; n >= 0 && len(ids) < open; n-- { // the latest first
 		i := l.instances[n]
-		if i.Replacement && i.FailedToRun() && l.view.Now.Sub(i.StateTime) < 2*mostDelay {
+		if i.Replacement && i.FailedToRun() && l.view.Now.Sub(i.StateTime) < 2*engines.MostBackOff {
 			ids = append(ids, i.ID)
 		}
 	}

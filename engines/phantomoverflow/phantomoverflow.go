@@ -17,17 +17,17 @@ var doc string
 // section is engine_conf as it is given; nil: absent or null.
 type section struct {
 	engines.GivenClouds
-	engines.GivenScaling
+	engines.GivenThresholds
 	engines.GivenSensing
 	Retirable engines.NameList `json:"retirable_nodes"`
 }
 
 // conf is engine_conf as the engine takes it.
 type conf struct {
-	clouds    []engines.Cloud // by rank
-	launch    engines.Launch  // but for its site
-	scaling   engines.Scaling // to at most what the sites take
-	maximum   int             // also while instances move
+	clouds    []engines.Cloud    // by rank
+	launch    engines.Launch     // but for its site
+	scaling   engines.Thresholds // to at most what the sites take
+	maximum   int                // also while instances move
 	sensing   engines.Sensing
 	retirable []string
 }
@@ -74,7 +74,7 @@ func parse(given json.RawMessage, complete bool) (c conf, err error) {
 	if c.sensing, err = s.Sensing(); err != nil {
 		return c, err
 	}
-	if c.scaling, err = s.Scaling(c.sensing, complete); err != nil || !complete {
+	if c.scaling, err = s.Thresholds(c.sensing, complete); err != nil || !complete {
 		return c, err
 	}
 	size := 0
@@ -103,8 +103,8 @@ func (e *engine) Reconfigure(given json.RawMessage) error {
 
 // memory is what outlives the process.
 type memory struct {
-	*engines.Scaled                    // nil: no metric, or nothing was wanted by it yet
-	Sites           map[string]breaker `json:"sites,omitempty"` // those whose launches fail
+	*engines.Stepped                    // nil: no metric, or nothing was wanted by it yet
+	Sites            map[string]breaker `json:"sites,omitempty"` // those whose launches fail
 }
 
 // Decide implements engines.Engine.
@@ -114,8 +114,8 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 		kept = memory{} // of another version: what is there counts, as at first
 	}
 	measured := v.Measure(e.conf.scaling.Metric)
-	wanted, scaled, why := e.conf.scaling.Want(kept.Scaled, v.Healthy(), &measured, v.Now)
-	next := memory{Scaled: scaled, Sites: map[string]breaker{}}
+	wanted, scaled, why := e.conf.scaling.Want(kept.Stepped, v.Healthy(), &measured, v.Now)
+	next := memory{Stepped: scaled, Sites: map[string]breaker{}}
 	p := &plan{wanted: wanted, maximum: e.conf.maximum}
 	for _, cloud := range e.conf.clouds {
 		at := look(v, cloud)
@@ -139,7 +139,7 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 
 // record adds what the engine keeps and what it saw.
 func (e *engine) record(d *engines.Decision, p *plan, next memory, measured engines.Measured) (err error) {
-	if next.Scaled != nil || len(next.Sites) > 0 {
+	if next.Stepped != nil || len(next.Sites) > 0 {
 		if d.Memory, err = json.Marshal(next); err != nil {
 			return fmt.Errorf("encode memory: %w", err)
 		}
