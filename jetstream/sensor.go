@@ -38,10 +38,10 @@ func (c *Cell) Sensor() *Sensor {
 	}
 }
 
-// Follow calls apply with every sample that was pushed since a time, which
-// must not be zero, and is still in the stream, then with each as it comes. A reader that breaks is
-// opened again where it was, and a stream that was deleted is created again. It
-// ends with ctx's error. Messages that are no samples are dropped with a warning.
+// Follow calls apply with every sample that was pushed since a time and that the
+// stream still has, then with each as it comes. A reader that breaks is opened again
+// where it was, and a stream that was deleted is created again. It ends with ctx's
+// error. Messages that are no samples are dropped with a warning.
 func (s *Sensor) Follow(ctx context.Context, since time.Time, apply func(events.Sample)) error {
 	at := samplePosition{time: since}
 	pause := newPause(50*time.Millisecond, time.Second)

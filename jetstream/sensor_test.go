@@ -105,6 +105,8 @@ func TestSensor_Follow(t *testing.T) {
 	since := rawStream(t, nc, "two_sensor").CachedInfo().State.LastTime
 	h = follow(t, cell.Sensor(), since)
 	h.waitFor(t, "d1/i1/load=3")
+	h = follow(t, cell.Sensor(), time.Time{})
+	h.waitFor(t, "d1/i1/load=1", "d1//queue=2", "d1/i1/load=3")
 }
 
 // TestSensor_bounds: the stream keeps the newest of a series, whatever is pushed.

@@ -169,28 +169,16 @@ func topology(cfg Config) streamConfigs {
 	sensor.MaxMsgsPerSubject = mostSamples
 	sensor.MaxMsgSize = mostSampleBytes
 
-	bucket := func(name string) natsjs.StreamConfig {
-		b := stream(name)
-		b.Subjects = []string{"$KV." + b.Name + ".>"}
-		b.Name = "KV_" + b.Name
-		b.MaxMsgsPerSubject = 1
-		b.Discard = natsjs.DiscardNew
-		b.AllowRollup = true
-		b.DenyDelete = true
-		b.AllowMsgTTL = true
-		b.Duplicates = shortestDuplicates
-		return b
-	}
-	state := bucket(events.BucketState)
+	state := bucketStream(cfg, events.BucketState)
 	state.Description = "epum: the documents"
 	state.AllowAtomicPublish = true
 
-	leases := bucket(events.BucketLeases)
+	leases := bucketStream(cfg, events.BucketLeases)
 	leases.Description = "epum: who leads"
 	leases.MaxAge = cfg.LeaseTTL
 	leases.SubjectDeleteMarkerTTL = leaseMarkerTTL
 
-	samples := bucket(events.BucketSamples)
+	samples := bucketStream(cfg, events.BucketSamples)
 	samples.Description = "epum: the last samples of each domain"
 	samples.MaxAge = samplesKept
 	return streamConfigs{
@@ -213,4 +201,18 @@ func plainStream(cfg Config, name string) natsjs.StreamConfig {
 		Replicas:          cfg.Replicas,
 		AllowDirect:       true,
 	}
+}
+
+// bucketStream is the stream of a bucket.
+func bucketStream(cfg Config, name string) natsjs.StreamConfig {
+	b := plainStream(cfg, cfg.Prefix.Stream(name))
+	b.Subjects = []string{"$KV." + b.Name + ".>"}
+	b.Name = "KV_" + b.Name
+	b.MaxMsgsPerSubject = 1
+	b.Discard = natsjs.DiscardNew
+	b.AllowRollup = true
+	b.DenyDelete = true
+	b.AllowMsgTTL = true
+	b.Duplicates = shortestDuplicates
+	return b
 }

@@ -273,7 +273,7 @@ func TestSources(t *testing.T) {
 	t.Parallel()
 	all := sensors.NewSources()
 	for name, says := range map[string]string{
-		"prometheus": "sensors.prometheus.url", "opentsdb": "sensors.opentsdb.url", "cloudwatch": "sensors.cloudwatch.region", "nats": "set", "other": `no source "other"`,
+		"prometheus": "sensors.prometheus.url", "opentsdb": "sensors.opentsdb.url", "cloudwatch": "sensors.cloudwatch.region", "nats": `no source "nats"`, "other": `no source "other"`,
 	} {
 		if got, err := all.Of(name).Fetch(t.Context(), sensors.Query{}); err == nil || got != nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, %v", name, got, err)

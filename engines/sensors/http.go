@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -70,9 +71,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 
 // ask sends a request and gives the status and the whole body.
 func ask(client *http.Client, r *http.Request, header http.Header) (status int, body []byte, err error) {
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	answer, err := client.Do(r)
 	if err != nil {
 		return 0, nil, err

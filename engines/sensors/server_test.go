@@ -60,11 +60,13 @@ func testFaults(t *testing.T, connect func(url string, timeout time.Duration) se
 		answer func(w http.ResponseWriter, r request)
 		says   string
 	}{
-		"500":      {func(w http.ResponseWriter, _ request) { w.WriteHeader(500); fmt.Fprint(w, "<b>down\n\n</b>") }, "500 Internal Server Error: <b>down </b>"},
-		"401":      {func(w http.ResponseWriter, _ request) { w.WriteHeader(401) }, "401 Unauthorized: nothing"},
-		"redirect": {func(w http.ResponseWriter, r request) { http.Redirect(w, r.Request, "http://127.0.0.1:1/", 302) }, "302 Found"},
-		"nothing":  {func(http.ResponseWriter, request) {}, "answer"},
-		"garbage":  {func(w http.ResponseWriter, _ request) { fmt.Fprint(w, "<html>welcome") }, "answer"},
+		"500": {func(w http.ResponseWriter, _ request) { w.WriteHeader(500); fmt.Fprint(w, "<b>down\n\n</b>") }, "500 Internal Server Error: <b>down </b>"},
+		"401": {func(w http.ResponseWriter, _ request) { w.WriteHeader(401) }, "401 Unauthorized: nothing"},
+		"redirect": {func(w http.ResponseWriter, r request) {
+			http.Redirect(w, r.Request, "http://127.0.0.1:1/", http.StatusFound)
+		}, "302 Found"},
+		"nothing": {func(http.ResponseWriter, request) {}, "answer"},
+		"garbage": {func(w http.ResponseWriter, _ request) { fmt.Fprint(w, "<html>welcome") }, "answer"},
 		"cut off": {func(w http.ResponseWriter, _ request) {
 			w.Header().Set("Content-Length", "1000")
 			fmt.Fprint(w, `{"status":"suc`)

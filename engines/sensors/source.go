@@ -57,7 +57,7 @@ type Sources map[string]Source
 
 // keys are the keys of the service's configuration that a source needs.
 var keys = map[string]string{
-	"nats": "nats.url", "prometheus": "sensors.prometheus.url", "opentsdb": "sensors.opentsdb.url", "cloudwatch": "sensors.cloudwatch.region",
+	"prometheus": "sensors.prometheus.url", "opentsdb": "sensors.opentsdb.url", "cloudwatch": "sensors.cloudwatch.region",
 }
 
 // NewSources has every source that a config may name: mockcloudwatch, and for each
@@ -85,7 +85,7 @@ type unconfigured struct{ name string }
 func (u unconfigured) Fetch(context.Context, Query) (Series, error) {
 	key, known := keys[u.name]
 	if !known {
-		return nil, fmt.Errorf("there is no source %q", u.name)
+		return nil, fmt.Errorf("there is no source %q here", u.name)
 	}
 	return nil, fmt.Errorf("the source %s is not configured: set %s in the service's configuration", u.name, key)
 }

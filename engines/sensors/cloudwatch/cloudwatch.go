@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -225,11 +226,11 @@ func (s *Source) page(ctx context.Context, pages *cloudwatch.GetMetricDataPagina
 func failure(result types.MetricDataResult) error {
 	switch result.StatusCode {
 	case types.StatusCodeInternalError, types.StatusCodeForbidden:
-		text := string(result.StatusCode)
+		text := []string{string(result.StatusCode)}
 		for _, m := range result.Messages {
-			text += ": " + aws.ToString(m.Value)
+			text = append(text, aws.ToString(m.Value))
 		}
-		return fmt.Errorf("it answers a query with %.300s", text)
+		return fmt.Errorf("it answers a query with %.300s", strings.Join(text, ": "))
 	}
 	return nil
 }
