@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	_ "time/tzdata" // time zones of schedules, also where the machine has none
 
@@ -13,6 +14,7 @@ import (
 	"github.com/seed-524e47bf/epum/engines/schedule"
 	"github.com/seed-524e47bf/epum/engines/sensor"
 	"github.com/seed-524e47bf/epum/engines/sensors"
+	"github.com/seed-524e47bf/epum/engines/sensors/cloudwatch"
 	"github.com/seed-524e47bf/epum/engines/simplest"
 	"github.com/seed-524e47bf/epum/engines/step"
 	"github.com/seed-524e47bf/epum/engines/targettracking"
@@ -35,7 +37,7 @@ func (c *Config) registry() *engines.Registry {
 }
 
 // sources are where this process reads metrics.
-func (c *Config) sources() (sensors.Sources, error) {
+func (c *Config) sources(ctx context.Context) (sensors.Sources, error) {
 	all, from := sensors.NewSources(), c.Sensors
 	if from.Prometheus.URL != "" {
 		source, err := sensors.NewPrometheus(sensors.PrometheusOptions{
@@ -52,6 +54,15 @@ func (c *Config) sources() (sensors.Sources, error) {
 			return nil, fmt.Errorf("sensors.opentsdb: %w", err)
 		}
 		all["opentsdb"] = source
+	}
+	if from.CloudWatch.Region != "" {
+		source, err := cloudwatch.New(ctx, cloudwatch.Options{
+			Region: from.CloudWatch.Region, Endpoint: from.CloudWatch.Endpoint, Timeout: from.Timeout,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("sensors.cloudwatch: %w", err)
+		}
+		all["cloudwatch"] = source
 	}
 	return all, nil
 }

@@ -137,7 +137,7 @@ func (s *Service) start(ctx context.Context) error {
 	}
 	s.engines = s.cfg.registry()
 	var err error
-	if s.sources, err = s.cfg.sources(); err != nil {
+	if s.sources, err = s.cfg.sources(ctx); err != nil {
 		return err
 	}
 	s.replica = projections.NewReplica(s.events, s.bucket, s.log)

@@ -150,6 +150,9 @@ func (in *inputs) note(changed map[events.Key]uint64) {
 		in.mu.Lock()
 		if d == nil || d.Removed {
 			delete(in.domains, id)
+			if in.push != nil {
+				in.push.Forget(id)
+			}
 		} else {
 			in.noteDomain(d)
 		}
