@@ -36,6 +36,9 @@ func defaults() service.Config {
 		Embedded:          service.EmbeddedConfig{Listen: "127.0.0.1:4222", StoreDir: "./epum-data", Sync: "always"},
 		Agent:             service.AgentConfig{Site: "local", Dir: "epum-data/agent", HeartbeatInterval: 5 * time.Second},
 		Mock:              service.MockConfig{Delay: 500 * time.Millisecond, Seed: 1},
+		Sensors: service.SensorsConfig{
+			Timeout: 5 * time.Second, Prometheus: service.PrometheusConfig{Label: "instance_id"}, OpenTSDB: service.OpenTSDBConfig{Tag: "instance_id"},
+		},
 	}
 }
 
@@ -93,6 +96,11 @@ nats:
 embedded: {listen: ":-1", store_dir: /data, sync: default}
 agent: {site: eu-1, types: types.yaml, dir: /agent, heartbeat_interval: 1.5s}
 mock: {delay: 0, jitter: 10ms, failure_rate: 0.25, seed: 18446744073709551615}
+sensors:
+  timeout: 2s
+  prometheus: {url: "https://prom:9090/p", label: node}
+  opentsdb: {url: "http://tsdb:4242", tag: host}
+  cloudwatch: {region: eu-west-1, endpoint: "https://cw.example"}
 log: {level: debug, format: json}
 metrics:
   listen: 127.0.0.1:0
@@ -123,8 +131,13 @@ func TestLoadConfig_File(t *testing.T) {
 		Embedded:       service.EmbeddedConfig{Listen: ":-1", StoreDir: "/data", Sync: "default"},
 		Agent:          service.AgentConfig{Site: "eu-1", Types: "types.yaml", Dir: "/agent", HeartbeatInterval: 1500 * time.Millisecond},
 		Mock:           service.MockConfig{Jitter: 10 * time.Millisecond, FailureRate: 0.25, Seed: 1<<64 - 1},
-		Log:            service.LogConfig{Level: slog.LevelDebug, Format: "json"},
-		Metrics:        service.MetricsConfig{Listen: "127.0.0.1:0"},
+		Sensors: service.SensorsConfig{
+			Timeout: 2 * time.Second, Prometheus: service.PrometheusConfig{URL: "https://prom:9090/p", Label: "node"},
+			OpenTSDB:   service.OpenTSDBConfig{URL: "http://tsdb:4242", Tag: "host"},
+			CloudWatch: service.CloudWatchConfig{Region: "eu-west-1", Endpoint: "https://cw.example"},
+		},
+		Log:     service.LogConfig{Level: slog.LevelDebug, Format: "json"},
+		Metrics: service.MetricsConfig{Listen: "127.0.0.1:0"},
 	}
 	got, err := service.LoadConfig(writeFile(t, wholeFile), nil, nil)
 	if err != nil {
@@ -294,7 +307,9 @@ func TestKeys(t *testing.T) {
 	const design = `service_name default_user prefix provisioner_vars initial_definitions initial_domains decider_loop_interval
 		doctor_interval reaper_interval record_reaping_max_age retry_interval lease_ttl external_decide provisioner nats.url nats.creds
 		nats.replicas embedded.listen embedded.store_dir embedded.sync agent.site agent.types terminate_deadline log.level log.format
-		metrics.listen mock.delay mock.jitter mock.failure_rate mock.seed agent.dir agent.heartbeat_interval process`
+		metrics.listen mock.delay mock.jitter mock.failure_rate mock.seed agent.dir agent.heartbeat_interval process
+		sensors.timeout sensors.prometheus.url sensors.prometheus.label sensors.opentsdb.url sensors.opentsdb.tag sensors.cloudwatch.region
+		sensors.cloudwatch.endpoint`
 	variables := map[string]bool{}
 	names := map[string]bool{}
 	for _, key := range service.Keys {
