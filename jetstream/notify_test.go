@@ -188,10 +188,16 @@ func TestNotices_Cluster(t *testing.T) {
 		return nil
 	})
 	eventually(t, func() error {
-		if at := rewind(t, notices, 1); at != seqs[99] {
-			return fmt.Errorf("rewound to %d, want %d", at, seqs[99])
+		at := rewind(t, notices, 1)
+		if at == seqs[99] {
+			return nil
 		}
-		return nil
+		for _, n := range fetch(t, notices) { // a busy cluster loses acknowledgements: what comes again is acknowledged again
+			if n.Envelope.Seq <= seqs[99] {
+				done(t, nc, n)
+			}
+		}
+		return fmt.Errorf("rewound to %d, want %d", at, seqs[99])
 	})
 	checkSeqs(t, "after the rewind", seqs[100:], seqsOf(fetch(t, notices)))
 	store := projections.Notification{ID: "id", Subscriber: events.Subscriber{Name: "s", Op: "o"}, Body: []byte(`{}`)}
