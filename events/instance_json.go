@@ -78,20 +78,28 @@ func (i *Instance) appendJSON(b []byte, sensorData json.RawMessage, internal boo
 		b = append(b, ':')
 		b = append(b, f.Value...)
 	}
-	if internal && (i.Attempt > 0 || !i.RunningTime.IsZero() || !i.HealthyTime.IsZero() || i.Unwanted || i.Replacement) {
-		own := instanceInternal{Attempt: i.Attempt, Unwanted: i.Unwanted, Replacement: i.Replacement}
-		if !i.RunningTime.IsZero() {
-			own.RunningTime = &i.RunningTime
-		}
-		if !i.HealthyTime.IsZero() {
-			own.HealthyTime = &i.HealthyTime
-		}
-		b = append(b, `,"`+internalField+`":`...)
-		b = appendJSON(b, own)
+	if internal {
+		b = i.appendInternal(b)
 	}
 	b = append(b, `,"seq":`...)
 	b = strconv.AppendUint(b, i.Seq, 10)
 	return append(b, '}')
+}
+
+// appendInternal appends what is only the service's own, if there is any.
+func (i *Instance) appendInternal(b []byte) []byte {
+	if i.Attempt == 0 && i.RunningTime.IsZero() && i.HealthyTime.IsZero() && !i.Unwanted && !i.Replacement {
+		return b
+	}
+	own := instanceInternal{Attempt: i.Attempt, Unwanted: i.Unwanted, Replacement: i.Replacement}
+	if !i.RunningTime.IsZero() {
+		own.RunningTime = &i.RunningTime
+	}
+	if !i.HealthyTime.IsZero() {
+		own.HealthyTime = &i.HealthyTime
+	}
+	b = append(b, `,"`+internalField+`":`...)
+	return appendJSON(b, own)
 }
 
 // appendUTC appends a time as RFC 3339 in UTC. A time at the very ends of the

@@ -50,10 +50,10 @@ func Kind(prefix events.Prefix) engines.Kind {
 		if c.question, err = s.ask(prefix, complete); err != nil {
 			return c, err
 		}
-		if c.launch, err = s.GivenLaunch.Launch(false); err != nil {
+		if c.launch, err = s.Launch(false); err != nil {
 			return c, err
 		}
-		c.sensing, err = s.GivenSensing.Sensing()
+		c.sensing, err = s.Sensing()
 		return c, err
 	}
 	accepted := func(given json.RawMessage) conf {
