@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strconv"
 	"time"
 
@@ -221,7 +222,15 @@ func laterCounter(known, reported json.RawMessage) bool {
 		return true
 	}
 	r, ok := counter(reported)
-	return ok && r > k
+	return ok && (r > k || r == k && laterInteger(known, reported))
+}
+
+// laterInteger compares integers that may be too long for a float; what is none is
+// no later.
+func laterInteger(known, reported json.RawMessage) bool {
+	k, ok := new(big.Int).SetString(string(known), 10)
+	r, both := new(big.Int).SetString(string(reported), 10)
+	return ok && both && r.Cmp(k) > 0
 }
 
 // counter reads a number; what is none counts as absent.
