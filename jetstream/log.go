@@ -61,7 +61,7 @@ func (l *Log) End(ctx context.Context) (projections.Position, error) {
 	}
 	p := projections.Position{Seq: info.State.LastSeq, Created: info.Created.UTC()}
 	if info.Cluster != nil && info.Config.Replicas > 1 {
-		p.Leader = info.Cluster.Leader
+		p.Leader, p.Said = info.Cluster.Leader, info.TimeStamp
 	}
 	if p.Seq > 0 {
 		p.Time = info.State.LastTime.UTC()

@@ -26,6 +26,7 @@ type Position struct {
 	Time    time.Time // timestamp of the last event; zero: the log is empty
 	Created time.Time // the stream's creation time: another one is another log
 	Leader  string    // of a replicated stream: who says so; "": the stream is not replicated
+	Said    time.Time // when, by that leader's clock; zero: it does not tell
 }
 
 // TailStart is where a tail begins: at the first event that is both at From or

@@ -35,7 +35,7 @@ type steady struct {
 	mu     sync.Mutex
 	leader string    // that gave the last good answer; "": the last one was none
 	since  time.Time // when the first one of the row came
-	last   time.Time // when the last one of the row was asked for
+	last   time.Time // when the last one of the row was given, at the earliest
 }
 
 // End implements Source: it asks until the answer counts. Where ctx ends before,
@@ -44,6 +44,9 @@ func (s *steady) End(ctx context.Context) (Position, error) {
 	for {
 		asked := time.Now()
 		p, err := s.Source.End(ctx)
+		if err != nil && ctx.Err() != nil {
+			return p, err // that nobody waits any longer says nothing of the leader
+		}
 		if s.counts(p, err, asked, time.Now()) {
 			return p, err
 		}
@@ -61,12 +64,16 @@ func (s *steady) counts(p Position, err error, asked, came time.Time) bool {
 		s.leader = ""
 		return true
 	}
-	if p.Leader != s.leader || came.Sub(s.last) > rowGap {
-		s.leader, s.since, s.last = p.Leader, came, asked
+	given, latest := asked, came
+	if !p.Said.IsZero() { // its own clock knows better: a slow answer is no gap
+		given, latest = p.Said, p.Said
+	}
+	if p.Leader != s.leader || latest.Sub(s.last).Abs() > rowGap {
+		s.leader, s.since, s.last = p.Leader, came, given
 		return false
 	}
-	if asked.After(s.last) {
-		s.last = asked
+	if given.After(s.last) {
+		s.last = given
 	}
 	return asked.Sub(s.since) >= provenAfter
 }

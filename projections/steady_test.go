@@ -2,6 +2,8 @@ package projections_test
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,4 +52,36 @@ func TestReplica_HealedLeader(t *testing.T) {
 			t.Errorf("the end is %d, after %s: said by a leader that was replaced", seq, took)
 		}
 	})
+}
+
+// TestReplica_SteadyLeader has a leader with whose answers nothing is wrong: neither
+// one that got lost nor slow ones make the others count for less.
+func TestReplica_SteadyLeader(t *testing.T) {
+	for name, slow := range map[string]time.Duration{"fast": 10 * time.Millisecond, "slow": 690 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := newLog()
+				var lost atomic.Int32 // answers that are to get lost
+				log.end = func(ctx context.Context, _ int) (projections.Position, error) {
+					if lost.Add(-1) >= 0 {
+						<-ctx.Done()
+						return projections.Position{}, ctx.Err()
+					}
+					said := time.Now().Add(slow / 2).Add(-time.Hour) // its clock is another one
+					time.Sleep(slow)
+					return projections.Position{Created: created, Leader: "n1", Said: said}, nil
+				}
+				r := follow(t, log, &memBucket{})
+				time.Sleep(30 * time.Second)
+				lost.Store(1)
+				if _, err := r.End(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the answer got lost: %v", err)
+				}
+				began := time.Now()
+				if _, err := r.End(t.Context()); err != nil || time.Since(began) != slow {
+					t.Errorf("the end after %s: %v", time.Since(began), err)
+				}
+			})
+		})
+	}
 }
