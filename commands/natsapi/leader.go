@@ -141,6 +141,7 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 	if answers.log == nil {
 		answers.log = slog.Default()
 	}
+	runs := newSharedRuns(ctx, calls.Run)
 	var subs []*nats.Subscription
 	stop = func() {
 		cancel()
@@ -153,7 +154,7 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 	for subject, handle := range map[string]nats.MsgHandler{
 		prefix.LeaderCall(OpRunPass): func(msg *nats.Msg) {
 			go func() {
-				if err := answers.pass(ctx, msg, calls.Run); err != nil {
+				if err := answers.pass(ctx, msg, runs.Run); err != nil {
 					_ = answers.refuse(msg.Reply, commands.AsError(err)) // the asker's time-out covers a lost reply
 				}
 			}()
