@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,8 +11,8 @@ import (
 )
 
 const (
-	// turnLongest is how long a command waits at most for an earlier one of its
-	// caller that somebody else has in hand.
+	// turnLongest is how long a command waits at most before it looks again whether
+	// an earlier one of its caller, which somebody else has in hand, is still there.
 	turnLongest = nakFirst * 5 / 2
 	// commandLongest is the longest time between two tries of a command.
 	commandLongest = 5 * time.Second
@@ -34,22 +33,17 @@ type CommandHandler func(ctx context.Context, m *nats.Msg, published time.Time) 
 // lost connections and servers. When ctx ends, handlers that run may go on for 1 s,
 // and commands not begun go back at once; then it returns ctx's error.
 func (in *Inbox) ConsumeCommands(ctx context.Context, handle CommandHandler) error {
-	callers := map[string]*commandLane{}
 	q := queue{
 		inbox:    in,
 		consumer: "commands",
 		filter:   string(in.prefix) + ".inbox.*.*",
 		ackWait:  10 * time.Second, // after a leader's death the next one waits as long
-		pending:  1000,
+		pending:  -1,               // one caller's backlog must not use them up
 		pull:     128,
+		inTurn:   true,
 		longest:  commandLongest,
 		grace:    time.Second,
-		lane: func(token string) lane {
-			if callers[token] == nil {
-				callers[token] = &commandLane{inbox: in, command: handle}
-			}
-			return callers[token]
-		},
+		lane:     func(string) lane { return &commandLane{inbox: in, command: handle} },
 	}
 	return q.run(ctx)
 }
@@ -58,29 +52,11 @@ func (in *Inbox) ConsumeCommands(ctx context.Context, handle CommandHandler) err
 type commandLane struct {
 	inbox   *Inbox
 	command CommandHandler
-	removed uint64 // up to here none is in the inbox: each was the first when it ran, and left
-	held    held
+	removed uint64        // up to here none is in the inbox: each was the first when it ran, and left
+	pause   time.Duration // grows with each look for an earlier command that is not here
 }
 
-// held says what a caller's commands wait for, until it is looked at again.
-type held struct {
-	first uint64        // the command whose turn it is; 0: they do not wait
-	pause time.Duration // grows with each look
-	until time.Time
-}
-
-// hold keeps the commands waiting for the first of them. The pause doubles up to
-// longest.
-func (l *commandLane) hold(first uint64, longest time.Duration, err error) error {
-	pause := min(max(2*l.held.pause, nakFirst), longest)
-	l.held = held{first: first, pause: pause, until: time.Now().Add(pause)}
-	return &againError{pause, err}
-}
-
-func (l *commandLane) handle(ctx context.Context, d delivery) error {
-	if wait := time.Until(l.held.until); wait > 0 && l.held.first != d.seq() {
-		return &againError{delay: wait + nakFirst}
-	}
+func (l *commandLane) handle(ctx context.Context, d *delivery) error {
 	caller, err := callerName(d.token)
 	if err != nil {
 		return err
@@ -88,17 +64,15 @@ func (l *commandLane) handle(ctx context.Context, d delivery) error {
 	first, err := l.first(ctx, caller, d)
 	switch {
 	case err != nil:
-		return l.hold(d.seq(), commandLongest, err)
-	case first > d.seq():
+		return err
+	case first > d.seq:
 		return errGone
-	case first < d.seq():
-		return l.hold(first, turnLongest, nil)
+	case first < d.seq:
+		l.pause = min(max(2*l.pause, nakFirst), turnLongest)
+		return &earlyError{l.pause}
 	}
-	err = l.carryOut(ctx, caller, d)
-	if _, dead := errors.AsType[*events.DeadLetterError](err); err != nil && !dead {
-		return l.hold(d.seq(), commandLongest, err)
-	}
-	return err
+	l.pause = 0
+	return l.carryOut(ctx, caller, d)
 }
 
 // callerName is the plain name of a caller token; "" for the default user.
@@ -117,19 +91,19 @@ func callerName(token string) (string, error) {
 // first is the sequence of the first command of a delivery's caller that is in the
 // inbox still; above the delivery's where that one has left it. A command that was
 // carried out but never acknowledged is removed on the way.
-func (l *commandLane) first(ctx context.Context, caller string, d delivery) (uint64, error) {
+func (l *commandLane) first(ctx context.Context, caller string, d *delivery) (uint64, error) {
 	from := l.removed + 1
-	if from > d.seq() {
+	if from > d.seq {
 		return from, nil
 	}
-	for from < d.seq() {
+	for from < d.seq {
 		m, err := readStored(ctx, l.inbox.js.Conn(), get{stream: l.inbox.stream, Seq: from, Next: string(l.inbox.prefix) + ".inbox." + d.token + ".*"})
 		switch {
 		case notFound(err):
-			return d.seq() + 1, nil
+			return d.seq + 1, nil
 		case err != nil:
 			return 0, fmt.Errorf("look for earlier commands: %w", err)
-		case m.Seq >= d.seq():
+		case m.Seq >= d.seq:
 			return m.Seq, nil
 		}
 		outcome, err := l.inbox.outcome(ctx, caller, header1(m.header, headerMsgID))
@@ -144,13 +118,13 @@ func (l *commandLane) first(ctx context.Context, caller string, d delivery) (uin
 		}
 		from = m.Seq + 1
 	}
-	return d.seq(), nil
+	return d.seq, nil
 }
 
 // carryOut handles a command whose turn it is and stores its outcome, unless it
 // has one.
-func (l *commandLane) carryOut(ctx context.Context, caller string, d delivery) error {
-	id := header1(d.msg.Headers(), headerMsgID)
+func (l *commandLane) carryOut(ctx context.Context, caller string, d *delivery) error {
+	id := header1(d.header, headerMsgID)
 	before, err := l.inbox.outcome(ctx, caller, id)
 	if err != nil {
 		return err
@@ -158,7 +132,7 @@ func (l *commandLane) carryOut(ctx context.Context, caller string, d delivery) e
 	if header1(before.header, HeaderCommand) == d.id() {
 		return nil
 	}
-	outcome, err := l.command(ctx, &nats.Msg{Subject: d.msg.Subject(), Header: d.msg.Headers(), Data: d.msg.Data()}, d.meta.Timestamp)
+	outcome, err := l.command(ctx, &nats.Msg{Subject: d.subject, Header: d.header, Data: d.body}, d.stored)
 	if err != nil {
 		return err
 	}
@@ -166,12 +140,12 @@ func (l *commandLane) carryOut(ctx context.Context, caller string, d delivery) e
 }
 
 // ack waits until the server has confirmed it: only then is it the next one's turn.
-func (l *commandLane) ack(ctx context.Context, d delivery) error {
+func (l *commandLane) ack(ctx context.Context, d *delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, ackPatience)
 	defer cancel()
-	if err := d.msg.DoubleAck(ctx); err != nil {
+	if _, err := l.inbox.js.Conn().RequestWithContext(ctx, d.reply, []byte(ackDone)); err != nil {
 		return err
 	}
-	l.removed, l.held = d.seq(), held{}
+	l.removed = d.seq
 	return nil
 }

@@ -19,6 +19,7 @@ const (
 	HeaderDeadSubject   = "Epum-Dead-Subject"   // the subject that it was sent to
 	HeaderDeadTime      = "Epum-Dead-Time"      // its arrival, RFC 3339 with nanoseconds, UTC
 	HeaderDeadTruncated = "Epum-Dead-Truncated" // length of the body, in bytes, where only its beginning was kept
+	HeaderDeadHeaders   = "Epum-Dead-Headers"   // its headers as a quoted string, where they could not be read
 )
 
 const (
@@ -27,22 +28,35 @@ const (
 	// maxDeadSubject is the most of the original subject that is kept, in bytes:
 	// twice what a line of the protocol has.
 	maxDeadSubject = 8 << 10
+	// maxUnread is how much is kept of headers that cannot be read, in bytes; quoted
+	// it may be four times as long.
+	maxUnread = 1 << 10
 	// deadRoom is what the headers of a dead letter may take, in bytes.
-	deadRoom = maxDeadSubject + maxReason + 2<<10
+	deadRoom = maxDeadSubject + maxReason + 4*maxUnread + 2<<10
 )
 
 // bury moves a message to the dead letters and returns when they have it. A repeat
 // within two minutes is told by the message id.
-func (in *Inbox) bury(ctx context.Context, d delivery, reason string) error {
+func (in *Inbox) bury(ctx context.Context, d *delivery, reason string) error {
+	unread, err := in.unreadHeaders(ctx, d)
+	if err != nil {
+		return err
+	}
+	if unread != "" {
+		reason = "its headers cannot be read: " + reason
+	}
 	m := &nats.Msg{
-		Subject: deadSubject(in.prefix, d.msg.Subject()),
-		Data:    d.msg.Data(),
+		Subject: deadSubject(in.prefix, d.subject),
+		Data:    d.body,
 		Header: nats.Header{
 			HeaderDeadReason:  {oneLine(reason)},
-			HeaderDeadSubject: {fit(d.msg.Subject(), maxDeadSubject)},
-			HeaderDeadTime:    {d.meta.Timestamp.UTC().Format(time.RFC3339Nano)},
+			HeaderDeadSubject: {fit(d.subject, maxDeadSubject)},
+			HeaderDeadTime:    {d.stored.UTC().Format(time.RFC3339Nano)},
 			headerMsgID:       {d.id()},
 		},
+	}
+	if unread != "" {
+		m.Header[HeaderDeadHeaders] = []string{unread}
 	}
 	if most := max(int(in.pub.nc.MaxPayload())-deadRoom, 0); len(m.Data) > most {
 		m.Header[HeaderDeadTruncated] = []string{strconv.Itoa(len(m.Data))}
@@ -56,6 +70,22 @@ func (in *Inbox) bury(ctx context.Context, d delivery, reason string) error {
 		return fmt.Errorf("bury a message: %w: %w", events.ErrUnavailable, ack)
 	}
 	return nil
+}
+
+// unreadHeaders gives the beginning of a message's headers as a quoted string; ""
+// where it has none or they can be read.
+func (in *Inbox) unreadHeaders(ctx context.Context, d *delivery) (string, error) {
+	if d.header != nil {
+		return "", nil
+	}
+	m, err := readStored(ctx, in.js.Conn(), get{stream: in.stream, Seq: d.seq})
+	if err != nil && !notFound(err) {
+		return "", fmt.Errorf("bury a message: %w", err)
+	}
+	if m.header != nil || len(m.RawHdr) == 0 {
+		return "", nil
+	}
+	return strconv.QuoteToASCII(string(m.RawHdr[:min(len(m.RawHdr), maxUnread)])), nil
 }
 
 // deadSubject is where a message of a subject is buried. Whoever sent it chose the

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -47,21 +48,26 @@ func (in *Inbox) Consume(ctx context.Context, lanes func() ReportHandler) error 
 		pull:     512,
 		longest:  30 * time.Second,
 		grace:    10 * time.Second,
-		lane:     func(string) lane { return reportLane{lanes()} },
+		lane:     func(string) lane { return reportLane{in.js.Conn(), lanes()} },
 	}
 	return q.run(ctx)
 }
 
 // reportLane handles reports.
-type reportLane struct{ report ReportHandler }
+type reportLane struct {
+	nc     *nats.Conn
+	report ReportHandler
+}
 
-func (l reportLane) handle(ctx context.Context, d delivery) error {
+func (l reportLane) handle(ctx context.Context, d *delivery) error {
 	nodeID, err := events.ParseToken(d.token)
 	if err != nil {
 		return &events.DeadLetterError{Reason: "the subject's node id is not the canonical form of a name"}
 	}
-	return l.report(ctx, nodeID, d.msg.Data())
+	return l.report(ctx, nodeID, d.body)
 }
 
 // ack waits for no answer: a report that comes again changes nothing.
-func (reportLane) ack(_ context.Context, d delivery) error { return d.msg.Ack() }
+func (l reportLane) ack(_ context.Context, d *delivery) error {
+	return l.nc.Publish(d.reply, []byte(ackDone))
+}

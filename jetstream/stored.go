@@ -24,7 +24,7 @@ type stored struct {
 	Data    []byte    `json:"data,omitempty"`
 	Time    time.Time `json:"time"`
 
-	header nats.Header
+	header nats.Header // nil also where they cannot be read, as in what is delivered
 }
 
 // get is a request for one message: by sequence, the last of a subject, or the
@@ -65,11 +65,7 @@ func readStored(ctx context.Context, nc *nats.Conn, req get) (stored, error) {
 		return stored{}, fmt.Errorf("%w: an empty answer", projections.ErrNoQuorum)
 	}
 	m := *answer.Message
-	if len(m.RawHdr) > 0 {
-		h, err := nats.DecodeHeadersMsg(m.RawHdr)
-		if err != nil {
-			return stored{}, fmt.Errorf("jetstream: headers of message %d of %s: %w", m.Seq, req.stream, err)
-		}
+	if h, err := nats.DecodeHeadersMsg(m.RawHdr); err == nil {
 		m.header = h
 	}
 	return m, nil
