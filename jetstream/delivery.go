@@ -24,6 +24,7 @@ type delivery struct {
 	subject string
 	header  nats.Header // nil also where it could not be read
 	body    []byte
+	size    int    // of both, about, in bytes
 	parked  bool   // header and body were let go of, and are to be read again
 	reply   string // where the server is told
 	seq     uint64
@@ -45,6 +46,12 @@ func newDelivery(m natsjs.Msg) (*delivery, error) {
 	if tokens := strings.SplitN(d.subject, ".", 4); len(tokens) > 2 {
 		d.token = tokens[2]
 	}
+	d.size = len(d.body)
+	for name, values := range d.header {
+		for _, v := range values {
+			d.size += len(name) + len(v)
+		}
+	}
 	return d, nil
 }
 
@@ -55,18 +62,8 @@ func messageID(seq uint64, stored time.Time) string {
 	return strconv.FormatUint(seq, 10) + "/" + stored.UTC().Format(time.RFC3339Nano)
 }
 
-// size is about how many bytes parking it frees.
-func (d *delivery) size() int {
-	n := len(d.body)
-	for name, values := range d.header {
-		for _, v := range values {
-			n += len(name) + len(v)
-		}
-	}
-	return n
-}
-
-func (d *delivery) park() { d.header, d.body, d.parked = nil, nil, true }
+// park lets go of what takes room while a message waits.
+func (d *delivery) park() { d.header, d.body, d.size, d.parked = nil, nil, 0, true }
 
 // unpark reads again what was let go of; errGone where the message has left.
 func (d *delivery) unpark(ctx context.Context, in *Inbox) error {
@@ -77,7 +74,7 @@ func (d *delivery) unpark(ctx context.Context, in *Inbox) error {
 	case err != nil:
 		return fmt.Errorf("read a message again: %w", err)
 	}
-	d.header, d.body, d.parked = m.header, m.Data, false
+	d.header, d.body, d.size, d.parked = m.header, m.Data, len(m.RawHdr)+len(m.Data), false
 	return nil
 }
 

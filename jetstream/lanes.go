@@ -33,137 +33,192 @@ const (
 // token for as long as any of its messages waits. So no lane waits for another
 // one, and none outlives the stream.
 type lanes struct {
-	queue *queue
-	nc    *nats.Conn
-	stop  context.Context // ended: begin nothing more
-	grace context.Context // ended: give up what runs
-	slots chan struct{}   // one for each message that is handled
+	queue     *queue
+	nc        *nats.Conn
+	stop      context.Context // ended: begin nothing more
+	deadlines deadlines
 
 	running sync.WaitGroup
 	mu      sync.Mutex
 	waiting map[string]*laneQueue // by token
 	bytes   int                   // that are kept of what waits
+	ready   []*laneQueue          // one message of each is to be handled
+	some    *sync.Cond            // there are any, or the end has come
+	workers int                   // up to queueSlots
+	idle    int                   // workers that wait and were not called
+	ended   bool
 }
 
 // laneQueue is what waits in a lane, by its sequence.
 type laneQueue struct {
+	lane  lane
+	token string
 	all   []*delivery
-	ahead chan struct{} // has an element once something came before all others
+	busy  bool        // it is ready, or a message of it is being handled
+	rest  *time.Timer // nil: it does not rest
+}
+
+func newLanes(q *queue, stop, grace context.Context) *lanes {
+	w := &lanes{queue: q, nc: q.inbox.js.Conn(), stop: stop, waiting: map[string]*laneQueue{}}
+	w.some = sync.NewCond(&w.mu)
+	w.deadlines = deadlines{parent: grace, began: time.Now(), step: q.ackWait / 8}
+	w.running.Go(w.keep)
+	return w
+}
+
+// end waits for what is being handled, and gives the rest back. Nothing may be
+// taken any more, and stop must have ended.
+func (w *lanes) end() {
+	w.mu.Lock()
+	w.ended = true
+	w.some.Broadcast()
+	for _, in := range w.waiting {
+		for _, d := range in.all {
+			w.answered(d, d.again(w.nc, 0))
+		}
+		in.all = nil
+	}
+	w.mu.Unlock()
+	w.running.Wait()
 }
 
 // take has a message handled in its lane.
 func (w *lanes) take(d *delivery) {
 	w.mu.Lock()
-	in, running := w.waiting[d.token]
-	if !running {
-		in = &laneQueue{ahead: make(chan struct{}, 1)}
+	defer w.mu.Unlock()
+	in := w.waiting[d.token]
+	if in == nil {
+		in = &laneQueue{lane: w.queue.lane(d.token), token: d.token}
 		w.waiting[d.token] = in
 	}
-	full := len(in.all) >= laneRoom
-	if !full {
-		w.put(in, d)
-	}
-	w.mu.Unlock()
-	if full {
+	if len(in.all) >= laneRoom {
 		w.answered(d, d.again(w.nc, w.queue.longest))
+		return
 	}
-	if !running {
-		w.running.Go(func() { w.workOff(w.queue.lane(d.token), d.token, in) })
+	w.put(in, d)
+	if !in.busy && (in.rest == nil || in.all[0] == d) {
+		w.call(in)
 	}
 }
 
-// put is called with the lock held.
+// put puts a message into its place in a lane. It is called with the lock held.
 func (w *lanes) put(in *laneQueue, d *delivery) {
-	if !d.parked && w.bytes+d.size() > waitingBytes {
+	if !d.parked && w.bytes+d.size > waitingBytes {
 		d.park()
 	}
-	w.bytes += d.size()
 	n, found := slices.BinarySearchFunc(in.all, d.seq, func(other *delivery, seq uint64) int { return cmp.Compare(other.seq, seq) })
 	switch {
 	case !found:
 		in.all = slices.Insert(in.all, n, d)
 	case in.all[n].times <= d.times: // the server has given up on the earlier one
-		w.bytes -= in.all[n].size()
+		w.bytes -= in.all[n].size
 		in.all[n] = d
 	default:
-		w.bytes -= d.size()
+		return
 	}
-	if n == 0 {
-		select {
-		case in.ahead <- struct{}{}:
-		default:
-		}
+	w.bytes += d.size
+}
+
+// call has a lane's first message handled. It is called with the lock held.
+func (w *lanes) call(in *laneQueue) {
+	if in.rest != nil {
+		in.rest.Stop()
+		in.rest = nil
+	}
+	in.busy = true
+	w.ready = append(w.ready, in)
+	switch {
+	case w.idle > 0:
+		w.idle--
+		w.some.Signal()
+	case w.workers < queueSlots:
+		w.workers++
+		w.running.Go(w.workOff)
 	}
 }
 
-// next takes the first message off a lane, and until when it may be handled; nil
-// where none waits: then the lane has ended.
-func (w *lanes) next(token string, in *laneQueue) (d *delivery, late time.Time) {
+// workOff handles messages until the end.
+func (w *lanes) workOff() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(in.all) == 0 {
-		delete(w.waiting, token)
-		return nil, time.Time{}
+	for !w.ended {
+		if len(w.ready) == 0 {
+			w.idle++
+			w.some.Wait()
+			continue
+		}
+		in := w.ready[0]
+		w.ready[0] = nil
+		w.ready = w.ready[1:]
+		d := in.all[0]
+		in.all[0] = nil
+		in.all = in.all[1:]
+		w.bytes -= d.size
+		late := w.late(d)
+		w.mu.Unlock()
+		pause, back := w.work(in.lane, d, late)
+		w.mu.Lock()
+		w.handled(in, d, pause, back)
 	}
-	d = in.all[0]
-	in.all[0] = nil
-	in.all = in.all[1:]
-	w.bytes -= d.size()
-	return d, w.late(d)
+}
+
+// handled says how a lane goes on. It is called with the lock held.
+func (w *lanes) handled(in *laneQueue, d *delivery, pause time.Duration, back bool) {
+	in.busy = false
+	switch {
+	case w.ended && back:
+		w.answered(d, d.again(w.nc, 0))
+		return
+	case w.ended:
+		return
+	case back:
+		w.put(in, d)
+	}
+	switch {
+	case pause > 0 && (len(in.all) == 0 || in.all[0].seq >= d.seq):
+		var rest *time.Timer
+		rest = time.AfterFunc(pause, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if in.rest == rest && !w.ended {
+				in.rest = nil
+				w.goOn(in)
+			}
+		})
+		in.rest = rest
+	default:
+		w.goOn(in)
+	}
+}
+
+// goOn is called with the lock held.
+func (w *lanes) goOn(in *laneQueue) {
+	if len(in.all) > 0 {
+		w.call(in)
+	} else {
+		delete(w.waiting, in.token)
+	}
 }
 
 // late is when a message is no longer ours for sure.
 func (w *lanes) late(d *delivery) time.Time { return d.owned.Add(w.queue.ackWait * 3 / 4) }
 
-// workOff runs a lane until nothing waits in it.
-func (w *lanes) workOff(l lane, token string, in *laneQueue) {
-	for {
-		d, late := w.next(token, in)
-		if d == nil {
-			return
-		}
-		if w.stop.Err() != nil {
-			w.answered(d, d.again(w.nc, 0))
-			continue
-		}
-		if time.Now().After(late) {
-			continue // the server gives it to the next one
-		}
-		w.slots <- struct{}{}
-		pause, back := w.work(l, d, late)
-		<-w.slots
-		if back {
-			w.mu.Lock()
-			w.put(in, d)
-			w.mu.Unlock()
-		}
-		if pause > 0 {
-			w.rest(in, pause)
-		}
-	}
-}
-
-// rest waits, but no longer than until something comes before all that waits.
-func (w *lanes) rest(in *laneQueue, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-in.ahead:
-	case <-w.stop.Done():
-	}
-}
-
 // work handles one message and tells the server. A pause says that its lane has
 // to rest then; back that the message waits on in it.
 func (w *lanes) work(l lane, d *delivery, late time.Time) (pause time.Duration, back bool) {
-	ctx, cancel := context.WithDeadline(w.grace, late)
+	if w.stop.Err() != nil {
+		w.answered(d, d.again(w.nc, 0))
+		return 0, false
+	}
+	ctx := w.deadlines.before(late)
+	if ctx.Err() != nil {
+		return 0, false // the server gives it to the next one
+	}
 	err := w.handle(ctx, l, d)
-	cancel()
 	early, isEarly := errors.AsType[*earlyError](err)
 	switch {
 	case err == nil:
-		w.answered(d, l.ack(w.grace, d))
+		w.answered(d, l.ack(w.deadlines.parent, d))
 	case errors.Is(err, errGone):
 	case isEarly:
 		return early.pause, true
@@ -193,7 +248,7 @@ func (w *lanes) handle(ctx context.Context, l lane, d *delivery) error {
 	if !ok {
 		return err
 	}
-	if err := w.queue.inbox.bury(w.grace, d, dead.Reason); err != nil {
+	if err := w.queue.inbox.bury(w.deadlines.parent, d, dead.Reason); err != nil {
 		return err
 	}
 	w.queue.inbox.log.Warn("message refused for good", "subject", d.subject, "message", d.seq, "reason", dead.Reason)

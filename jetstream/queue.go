@@ -32,8 +32,8 @@ type queue struct {
 	longest  time.Duration // of the growing delays between the deliveries of one message
 	grace    time.Duration // how long a handler may go on after the queue was stopped
 	inTurn   bool          // a message that is to come again holds up its lane
-	// lane gives the lane of a token, when it has to run; it is called from many
-	// goroutines.
+	// lane gives the lane of a token, when it has to run; it is called from one
+	// goroutine.
 	lane func(token string) lane
 }
 
@@ -99,14 +99,10 @@ func (q *queue) consume(ctx context.Context) error {
 	grace, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	stop, over := context.WithCancel(ctx)
-	w := &lanes{
-		queue: q, nc: q.inbox.js.Conn(), stop: stop, grace: grace,
-		slots: make(chan struct{}, queueSlots), waiting: map[string]*laneQueue{},
-	}
-	defer w.running.Wait()
+	w := newLanes(q, stop, grace)
+	defer w.end()
 	defer context.AfterFunc(stop, func() { time.AfterFunc(q.grace, end) })()
 	defer over()
-	w.running.Go(w.keep)
 	for {
 		m, err := messages.Next(natsjs.NextContext(ctx))
 		switch {
