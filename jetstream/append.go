@@ -131,7 +131,7 @@ func checkDraft(d events.Draft) error {
 		err = errors.New("a draft without an event")
 	case !exact(d.Key):
 		err = fmt.Errorf("no exact key: %q", d.Key)
-	case d.Guard != (events.Guard{}) && !exact(d.Guard.Key):
+	case d.Guard != (events.Guard{}) && d.Guard.Key != d.Key && !exact(d.Guard.Key):
 		err = fmt.Errorf("a guard on no exact key: %q", d.Guard.Key)
 	default:
 		return nil

@@ -18,6 +18,10 @@ const (
 	// notifyLate is how long the queue may take to give an event that the replica
 	// has folded already: another server, or another goroutine of it, serves it.
 	notifyLate = 250 * time.Millisecond
+	// notifyBehind is how many events a notifier is behind at most while nobody
+	// subscribes, so that a burst of reports does not pay for it: less than a second
+	// of work for whoever subscribes then.
+	notifyBehind = 10_000
 	// notifyFirst doubles with each failure up to notifyLongest.
 	notifyFirst   = 50 * time.Millisecond
 	notifyLongest = 5 * time.Second
@@ -63,7 +67,8 @@ type Notifier struct {
 	notices Notices
 	log     *slog.Logger
 
-	feed *Feed  // of reports
+	feed *Feed  // of reports, and of domains that may have got subscribers
+	some bool   // somebody may subscribe: he is told at once
 	want uint64 // the last report that the replica has folded, as far as the feed said
 	got  uint64 // the last event fetched and done
 }
@@ -77,7 +82,9 @@ func NewNotifier(replica *Replica, history History, notices Notices, log *slog.L
 // event that this program does not know: then it returns events.ErrDeposed.
 // Failures are retried. epoch is where the queue begins if it is gone.
 func (n *Notifier) Run(ctx context.Context, epoch uint64) error {
-	n.feed = n.replica.NewFeed(func(e events.Envelope) bool { return e.Type == events.TypeStateChanged })
+	n.feed = n.replica.NewFeed(func(e events.Envelope) bool {
+		return e.Type == events.TypeStateChanged || e.Type == events.TypeDomainAdded || e.Type == events.TypeDomainSubscribed
+	})
 	defer n.feed.Close()
 	n.got = epoch
 	for wait := notifyFirst; ctx.Err() == nil; wait = min(2*wait, notifyLongest) {
@@ -100,30 +107,60 @@ func (n *Notifier) Run(ctx context.Context, epoch uint64) error {
 // follow tells whatever comes until something fails. It begins with what was
 // fetched and not done, by this notifier or one before.
 func (n *Notifier) follow(ctx context.Context) error {
+	n.some = n.subscribed()
 	var err error
 	if n.got, err = n.notices.Rewind(ctx, n.got+1); err != nil {
 		return err
 	}
 	look := time.NewTicker(notifyLook)
 	defer look.Stop()
-	for {
+	for due := true; ; {
 		// Noted before the fetch: what is folded during it wakes this again.
-		for _, seq := range n.feed.Take() {
-			n.want = max(n.want, seq)
-		}
+		n.note(n.feed.Take())
 		if n.feed.Broken() {
 			return events.ErrDeposed
 		}
-		if err := n.drain(ctx); err != nil {
-			return err
+		if due || n.some && n.want > n.got || n.want > n.got+notifyBehind {
+			if err := n.drain(ctx); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-n.feed.Ready():
+			due = false
 		case <-look.C:
+			due = true
+			n.some = n.subscribed()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// note notes what the replica has folded.
+func (n *Notifier) note(changed map[events.Key]uint64) {
+	n.replica.View(func(s *events.State) {
+		for key, seq := range changed {
+			if key.Kind() == events.KindInstance {
+				n.want = max(n.want, seq)
+			} else if id, _, ok := key.Parts(); ok && !n.some {
+				d := s.Domain(id)
+				n.some = d != nil && len(d.Subscribers) > 0
+			}
+		}
+	})
+}
+
+// subscribed tells whether anybody subscribes to any domain.
+func (n *Notifier) subscribed() (some bool) {
+	n.replica.View(func(s *events.State) {
+		for d := range s.Domains() {
+			if some = len(d.Subscribers) > 0; some {
+				return
+			}
+		}
+	})
+	return some
 }
 
 // drain tells all that the queue has.

@@ -339,6 +339,45 @@ func TestNotifier_Idle(t *testing.T) {
 	})
 }
 
+// TestNotifier_Nobody: where nobody subscribes reports wait, but not for long, and not
+// once somebody does.
+func TestNotifier_Nobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog()
+		m, _, r, _ := notify(t, log)
+		m.set(func() { m.most = 1000 })
+		fetches := func(do func()) (n int) {
+			synctest.Wait()
+			m.set(func() { n = -m.fetches })
+			do()
+			synctest.Wait()
+			m.set(func() { n += m.fetches })
+			return n
+		}
+		report := func(n int) {
+			for range n {
+				log.add(dom.InstanceKey("i"), running(""))
+			}
+		}
+		log.add(dom.Key(), events.DomainAdded{})
+		log.add(dom.InstanceKey("i"), events.LaunchRequested{})
+		if n := fetches(func() { report(100) }); n != 0 {
+			t.Errorf("%d fetches for nobody", n)
+		}
+		if n := fetches(func() { time.Sleep(5 * time.Second) }); n == 0 || m.next != len(log.entries) {
+			t.Errorf("%d fetches, %d of %d events", n, m.next, len(log.entries))
+		}
+		if n := fetches(func() { report(11_000) }); n == 0 {
+			t.Error("nobody fetches 11,000 events")
+		}
+		report(100)
+		log.add(dom.Key(), events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "op"})
+		log.add(dom.InstanceKey("i"), running(""))
+		synctest.Wait()
+		checkTold(t, m, fmt.Sprintf("id%d/s op %s", r.Applied(), body("600-RUNNING", "null")))
+	})
+}
+
 // TestNotifier_Unknown leaves an event of a newer version to a newer version.
 func TestNotifier_Unknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
