@@ -134,8 +134,8 @@ func TestInbox_ConsumeCommands_newStream(t *testing.T) {
 func TestInbox_ConsumeCommands_stuck(t *testing.T) {
 	t.Parallel()
 	cell, nc := newCell(t)
-	js, _ := natsjs.New(nc)
 	const all = 5000
+	js, _ := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(all))
 	for n := range all {
 		if _, err := js.PublishMsgAsync(&nats.Msg{
 			Subject: "epum.inbox.stuck.op", Header: nats.Header{"Nats-Msg-Id": {fmt.Sprint(n)}}, Data: []byte(fmt.Sprint(n)),
@@ -236,4 +236,43 @@ func TestInbox_ConsumeCommands_wait(t *testing.T) {
 	if n := consumer.CachedInfo().Delivered.Consumer; n != uint64(tries) {
 		t.Errorf("%d deliveries for %d tries", n, tries)
 	}
+}
+
+// TestInbox_Status has messages that look like what a server says of a consumer.
+func TestInbox_Status(t *testing.T) {
+	t.Parallel()
+	cell, nc := newCell(t)
+	js, _ := natsjs.New(nc)
+	var reports, commands handled
+	for n, status := range []string{"100", "400", "404", "408", "409", "503"} {
+		for _, headers := range []string{"NATS/1.0 " + status + " Consumer Deleted\r\n\r\n", "NATS/1.0\r\nStatus: " + status + "\r\n\r\n"} {
+			publishRaw(t, nc, "epum.node.n1.instance_info", headers, "")
+			publishRaw(t, nc, "epum.inbox.a.op", headers, "")
+		}
+		publish(t, js, "n1", fmt.Sprint(n))
+		leave(t, js, "a", fmt.Sprint(n))
+	}
+	began := time.Now()
+	consumeCommands(t, cell.Inbox(), func(ctx context.Context, m *nats.Msg, published time.Time) (*nats.Msg, error) {
+		if m.Header.Get("Nats-Msg-Id") == "" {
+			return nil, &events.DeadLetterError{Reason: "it has no id"}
+		}
+		return carriedOut(&commands)(ctx, m, published)
+	})
+	consume(t, cell.Inbox(), func(_ context.Context, node string, body []byte) error {
+		if len(body) == 0 {
+			return &events.DeadLetterError{Reason: "it is no report"}
+		}
+		reports.add(node, body)
+		return nil
+	})
+	waitMessages(t, nc, "epum_inbox", 0)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("after %s", took)
+	}
+	want := []string{"0", "1", "2", "3", "4", "5"}
+	if !slices.Equal(reports.of("n1"), want) || !slices.Equal(commands.of("a"), want) {
+		t.Errorf("reports %v, commands %v", reports.of("n1"), commands.of("a"))
+	}
+	waitMessages(t, nc, "epum_dead", 24)
 }

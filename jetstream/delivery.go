@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // What is told to the server of a message that it has delivered.
@@ -34,14 +33,15 @@ type delivery struct {
 	owned   time.Time // since when, at the earliest, the server waits for an answer
 }
 
-func newDelivery(m natsjs.Msg) (*delivery, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("message of the inbox on %s: %w", m.Subject(), err)
+// newDelivery reads what was delivered; nil where no consumer did it.
+func newDelivery(m *nats.Msg) *delivery {
+	info, ok := parseMeta(m.Reply)
+	if !ok {
+		return nil
 	}
 	d := &delivery{
-		subject: m.Subject(), header: m.Headers(), body: m.Data(), reply: m.Reply(),
-		seq: meta.Sequence.Stream, stored: meta.Timestamp, times: meta.NumDelivered, owned: time.Now(),
+		subject: m.Subject, header: m.Header, body: m.Data, reply: m.Reply,
+		seq: info.seq, stored: info.time, times: info.delivered, owned: time.Now(),
 	}
 	if tokens := strings.SplitN(d.subject, ".", 4); len(tokens) > 2 {
 		d.token = tokens[2]
@@ -52,7 +52,7 @@ func newDelivery(m natsjs.Msg) (*delivery, error) {
 			d.size += len(name) + len(v)
 		}
 	}
-	return d, nil
+	return d
 }
 
 // id names the message for good, whatever is delivered again.

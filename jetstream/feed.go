@@ -43,10 +43,11 @@ type feed struct {
 
 // meta is what a message's reply subject says.
 type meta struct {
-	seq     uint64 // in the stream
-	index   uint64 // in the consumer, from 1
-	time    time.Time
-	pending uint64 // messages that follow it now
+	delivered uint64 // so many times, this one included
+	seq       uint64 // in the stream
+	index     uint64 // in the consumer, from 1
+	time      time.Time
+	pending   uint64 // messages that follow it now
 }
 
 // openFeed opens a feed; cfg says what it delivers, buffer how many messages may wait. The error wraps
@@ -214,9 +215,9 @@ func parseMeta(reply string) (meta, bool) {
 	if !ok {
 		return meta{}, false
 	}
-	skip := 3
+	skip := 2
 	if strings.Count(rest, ".") >= 8 {
-		skip = 5
+		skip = 4
 	}
 	for range skip {
 		_, rest, ok = strings.Cut(rest, ".")
@@ -224,7 +225,7 @@ func parseMeta(reply string) (meta, bool) {
 			return meta{}, false
 		}
 	}
-	var numbers [4]uint64
+	var numbers [5]uint64
 	for n := range numbers {
 		var digits string
 		digits, rest, _ = strings.Cut(rest, ".")
@@ -234,5 +235,7 @@ func parseMeta(reply string) (meta, bool) {
 		}
 		numbers[n] = v
 	}
-	return meta{seq: numbers[0], index: numbers[1], time: time.Unix(0, int64(numbers[2])).UTC(), pending: numbers[3]}, true
+	return meta{
+		delivered: numbers[0], seq: numbers[1], index: numbers[2], time: time.Unix(0, int64(numbers[3])).UTC(), pending: numbers[4],
+	}, true
 }

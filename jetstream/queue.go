@@ -6,15 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 const (
-	// pullBytes bounds what one process has the server send ahead: it cuts off a
-	// connection that 64 MiB wait for.
-	pullBytes = 16 << 20
-	// queueDrain is how long a stop waits for messages that are on their way.
-	queueDrain = 200 * time.Millisecond
 	// nakFirst doubles with each delivery.
 	nakFirst = 100 * time.Millisecond
 )
@@ -79,7 +75,7 @@ func (q *queue) run(ctx context.Context) error {
 func (q *queue) consume(ctx context.Context) error {
 	open, cancel := context.WithTimeout(ctx, 2*readPatience)
 	defer cancel()
-	consumer, err := q.inbox.js.CreateOrUpdateConsumer(open, q.inbox.stream, natsjs.ConsumerConfig{
+	_, err := q.inbox.js.CreateOrUpdateConsumer(open, q.inbox.stream, natsjs.ConsumerConfig{
 		Durable:       q.consumer,
 		FilterSubject: q.filter,
 		AckPolicy:     natsjs.AckExplicitPolicy,
@@ -90,12 +86,6 @@ func (q *queue) consume(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the inbox: %w", err)
 	}
-	messages, err := consumer.Messages(natsjs.PullMaxMessagesWithBytesLimit(q.pull, pullBytes), natsjs.PullHeartbeat(2*time.Second))
-	if err != nil {
-		return fmt.Errorf("open the inbox: %w", err)
-	}
-	defer messages.Stop()
-
 	grace, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	stop, over := context.WithCancel(ctx)
@@ -103,37 +93,18 @@ func (q *queue) consume(ctx context.Context) error {
 	defer w.end()
 	defer context.AfterFunc(stop, func() { time.AfterFunc(q.grace, end) })()
 	defer over()
-	for {
-		m, err := messages.Next(natsjs.NextContext(ctx))
-		switch {
-		case err == nil:
-			d, err := newDelivery(m)
-			if err != nil {
-				return err
-			}
+	p, err := openPull(w.nc, q.inbox.stream, q.consumer, q.pull)
+	if err != nil {
+		return err
+	}
+	defer p.close(func(m *nats.Msg) { _ = m.RespondMsg(&nats.Msg{Data: []byte(ackAgain)}) }) // lost: it comes again later
+	err = p.each(ctx, func(m *nats.Msg) {
+		if d := newDelivery(m); d != nil {
 			w.take(d)
-		case ctx.Err() != nil:
-			giveBack(messages)
-			return nil
-		case errors.Is(err, natsjs.ErrNoHeartbeat):
-			q.inbox.log.Debug("inbox waits for its server", "consumer", q.consumer)
-		default:
-			return fmt.Errorf("read the inbox: %w", err)
 		}
+	})
+	if err != nil {
+		return fmt.Errorf("read the inbox: %w", err)
 	}
-}
-
-// giveBack returns what has come but was not begun, so that another process gets
-// it at once and not when the server has waited long enough.
-func giveBack(messages natsjs.MessagesContext) {
-	messages.Drain()
-	for {
-		m, err := messages.Next(natsjs.NextMaxWait(queueDrain))
-		if err != nil {
-			return
-		}
-		if m.Nak() != nil {
-			return
-		}
-	}
+	return nil
 }
