@@ -70,6 +70,9 @@ func Token(name string) string {
 // the token is not the canonical form of a name, and ErrName where the name
 // itself breaks the rules.
 func ParseToken(token string) (string, error) {
+	if usual(token) {
+		return token, nil
+	}
 	name := token
 	if strings.IndexByte(token, '=') >= 0 {
 		b := make([]byte, 0, len(token))
@@ -90,6 +93,16 @@ func ParseToken(token string) (string, error) {
 		return "", fmt.Errorf("%w: %q is not the canonical form of a name", ErrToken, token)
 	}
 	return name, CheckName(name)
+}
+
+// usual tells of most tokens that they are names as they stand.
+func usual(token string) bool {
+	for i := range len(token) {
+		if !plainByte(token[i]) {
+			return false
+		}
+	}
+	return token != "" && token != "-" && len(token) <= MaxNameBytes
 }
 
 func plainByte(c byte) bool {
