@@ -21,8 +21,8 @@ const (
 	// above it is read again when its turn comes.
 	waitingBytes = 64 << 20
 	// laneRoom is how many messages wait in one lane, of about 300 bytes without
-	// their bodies; those above it go back to the server for a while.
-	laneRoom = 10_000
+	// their bodies; the last ones above it go back to the server for a while.
+	laneRoom = 4_000
 	// keepPatience is how long the server may take to confirm that it goes on
 	// waiting: a message that comes again later than this and the time at which it
 	// is told so is in nobody else's hands yet.
@@ -58,7 +58,7 @@ type laneQueue struct {
 	rest  *time.Timer // nil: it does not rest
 }
 
-func newLanes(q *queue, stop, grace context.Context) *lanes {
+func newLanes(stop, grace context.Context, q *queue) *lanes {
 	w := &lanes{queue: q, nc: q.inbox.js.Conn(), stop: stop, waiting: map[string]*laneQueue{}}
 	w.some = sync.NewCond(&w.mu)
 	w.deadlines = deadlines{parent: grace, began: time.Now(), step: q.ackWait / 8}
@@ -91,11 +91,12 @@ func (w *lanes) take(d *delivery) {
 		in = &laneQueue{lane: w.queue.lane(d.token), token: d.token}
 		w.waiting[d.token] = in
 	}
-	if len(in.all) >= laneRoom {
-		w.answered(d, d.again(w.nc, w.queue.longest))
-		return
-	}
 	w.put(in, d)
+	if last := len(in.all) - 1; last >= laneRoom {
+		w.bytes -= in.all[last].size
+		w.answered(in.all[last], in.all[last].again(w.nc, w.queue.longest))
+		in.all = slices.Delete(in.all, last, last+1)
+	}
 	if !in.busy && (in.rest == nil || in.all[0] == d) {
 		w.call(in)
 	}

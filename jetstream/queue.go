@@ -89,7 +89,7 @@ func (q *queue) consume(ctx context.Context) error {
 	grace, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	stop, over := context.WithCancel(ctx)
-	w := newLanes(q, stop, grace)
+	w := newLanes(stop, grace, q)
 	defer w.end()
 	defer context.AfterFunc(stop, func() { time.AfterFunc(q.grace, end) })()
 	defer over()
