@@ -74,8 +74,8 @@ func TestServeLeader_shared(t *testing.T) {
 			t.Fatal(errors.New("a request is not answered"))
 		}
 	}
-	// Had the last one not quite come when the first run ended, there is a third.
-	if runs.Load() > 3 || last[1] != 1 {
+	// Two runs do, and one more for each that had not quite come when one began.
+	if runs.Load() > again/2 || last[1] != 1 {
 		t.Errorf("%d runs, results %v", runs.Load(), last)
 	}
 }
