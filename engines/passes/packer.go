@@ -1,6 +1,7 @@
 package passes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,9 +164,9 @@ func (p *packer) append(ctx context.Context, batch []*unit, drafts []events.Draf
 		defer close(done)
 		seq, err = p.term.Log.AppendFenced(ctx, p.term.epoch, pass, drafts)
 	}()
-	p.term.sendRequests()
+	deposed := p.term.sendRequests()
 	<-done
-	return seq, err
+	return seq, cmp.Or(err, deposed)
 }
 
 // cut takes whole units from the front, at least one, up to limit drafts.

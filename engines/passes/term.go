@@ -369,22 +369,31 @@ func (t *Term) catchUp(ctx context.Context) error {
 	if err := t.Replica.WaitFor(ctx, t.lastAppend.Load()); err != nil {
 		return err
 	}
-	t.note()
-	return nil
+	return t.note()
 }
 
-// note passes on what has changed, as far as it is folded.
-func (t *Term) note() {
+// note passes on what has changed, as far as it is folded. What comes after the next
+// election is for the next leader to act on.
+func (t *Term) note() error {
 	changed := t.changes.Take()
 	t.outbox.note(changed)
 	t.doctor.note(changed)
 	t.inputs.note(changed)
+	deposed := false
+	t.Replica.View(func(s *events.State) { deposed = s.Leader().Epoch > t.epoch })
+	if deposed {
+		return events.ErrDeposed
+	}
+	return nil
 }
 
 // sendRequests sends what the log, as far as it is folded, asks for.
-func (t *Term) sendRequests() {
-	t.note()
+func (t *Term) sendRequests() error {
+	if err := t.note(); err != nil {
+		return err
+	}
 	t.outbox.send(t.Clock(), !t.ExternalDecide)
+	return nil
 }
 
 // barrierPatience bounds the wait for the log's end before a pass that was asked for.
