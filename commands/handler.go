@@ -103,7 +103,7 @@ func (h *Handler) DoPublished(ctx context.Context, caller, commandID string, pub
 	}
 	a := attempt{h: h, cmd: cmd, caller: caller, causation: causation, key: cmd.Key(caller)}
 	if !published.IsZero() {
-		a.unread = published.Add(-clockSkew)
+		a.waited, a.unread = true, published.Add(-clockSkew)
 	}
 	began := h.now()
 	for patience := logPatience; ; {
@@ -134,6 +134,7 @@ type attempt struct {
 	causation string
 	key       events.Key
 	id        string    // of the event, one for all tries; "": none was made yet
+	waited    bool      // behind others of its caller: it is decided on what those have left
 	sure      bool      // the replica has passed a barrier since the command came
 	removed   uint64    // sequence of what guards a name that is not in the fold: a .removed event, or what is none; 0: nothing
 	unread    time.Time // from here on the log may have its event, as far as is known; zero: what the replica remembers will do
@@ -150,6 +151,11 @@ func (a *attempt) tryFor(ctx context.Context, atMost time.Duration) (seq uint64,
 // try decides once and appends. Neither done nor an error means: once more,
 // the replica knows more now.
 func (a *attempt) try(ctx context.Context) (seq uint64, done bool, err error) {
+	if a.waited && !a.sure {
+		if err := a.barrier(ctx); err != nil {
+			return 0, false, err
+		}
+	}
 	var v View
 	a.h.Replica.View(func(s *events.State) { v = a.cmd.Look(s, a.caller) })
 	// After the view: a first one that the view shows is then known as a repeat.

@@ -96,3 +96,20 @@ func TestHandler_Do_Late(t *testing.T) {
 		t.Error("it was carried out")
 	}
 }
+
+// A command that waited behind others of its caller is decided on what those have
+// left, whichever process did them.
+func TestHandler_DoPublished_ReplicaBehind(t *testing.T) {
+	both := startCell(t, 2)
+	a, b := both[0], both[1]
+	a.must(t, addF)
+	b.end(t)
+	release := b.hold()
+	defer release()
+	a.must(t, commands.RemoveDefinition{DefinitionID: "f"})
+	time.AfterFunc(20*time.Millisecond, release)
+	_, err := b.DoPublished(t.Context(), owner, "c1", time.Now(), commands.AddDomain{DomainID: "e", DefinitionID: "f"})
+	if !errors.Is(err, commands.ErrBadRequest) {
+		t.Errorf("a definition that was gone by then: %v", err)
+	}
+}
