@@ -9,9 +9,6 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// Unlimited is the size of a cloud that has room for all.
-const Unlimited = 1 << 30
-
 // mostClouds bounds how many sites one domain may be spread over, so that what an
 // engine keeps of each stays below events.MaxMemoryBytes.
 const mostClouds = 16

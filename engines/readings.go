@@ -69,52 +69,57 @@ type Measured struct {
 // Measure takes the average over what is fresh. Missing is never zero: NaN, the
 // infinities and what is stale count as missing.
 func (v *View) Measure(m Metric) Measured {
-	got := Measured{Metric: m.Name}
-	readings, sum, least, most := v.Readings[m.Name], 0.0, math.Inf(1), math.Inf(-1)
-	read := func(whose string) bool {
-		r, ok := readings[whose]
-		age := v.Now.Sub(r.Time)
-		switch {
-		case !ok || math.IsNaN(r.Value) || math.IsInf(r.Value, 0):
-		case age > m.Fresh:
-			got.Stale++
-		default:
-			got.Fresh++
-			sum, least, most = sum+r.Value, min(least, r.Value), max(most, r.Value)
-			got.OldestSeconds = max(got.OldestSeconds, age.Seconds())
-			return true
-		}
-		got.Missing++
-		if len(got.Absent) < mostNamed {
-			got.Absent = append(got.Absent, whose)
-		}
-		return false
-	}
-	got.enough = true
+	a := average{Measured: Measured{Metric: m.Name, enough: true}, least: math.Inf(1), most: math.Inf(-1)}
+	readings := v.Readings[m.Name]
 	if m.Domain {
-		got.enough = read(OfDomain)
+		a.take(readings, OfDomain, v.Now, m.Fresh)
+		a.enough = a.Fresh > 0
 	}
 	if m.Instances {
-		fresh := 0
+		ofDomain := a.Fresh
 		for _, i := range v.Instances {
 			if i.State == events.Running && !i.Unhealthy() {
-				got.Running++
-				if read(i.ID) {
-					fresh++
-				}
+				a.Running++
+				a.take(readings, i.ID, v.Now, m.Fresh)
 			}
 		}
-		got.enough = got.enough && 2*fresh >= got.Running
+		a.enough = a.enough && 2*(a.Fresh-ofDomain) >= a.Running
 	}
-	if got.Fresh > 0 {
+	if a.Fresh > 0 {
 		// Rounding does not take it past what was read: equal readings are their average.
-		average := min(max(sum/float64(got.Fresh), least), most)
-		got.Average = &average
+		average := min(max(a.sum/float64(a.Fresh), a.least), a.most)
+		a.Average = &average
 	}
-	if got.Missing > 0 {
-		got.OnMissing = m.OnMissing
+	if a.Missing > 0 {
+		a.OnMissing = m.OnMissing
 	}
-	return got
+	return a.Measured
+}
+
+// average is one that is being taken.
+type average struct {
+	Measured
+	sum, least, most float64
+}
+
+// take counts somebody's reading, or that there is none to count.
+func (a *average) take(readings map[string]Reading, whose string, now time.Time, fresh time.Duration) {
+	r, ok := readings[whose]
+	age := now.Sub(r.Time)
+	switch {
+	case !ok || math.IsNaN(r.Value) || math.IsInf(r.Value, 0):
+	case age > fresh:
+		a.Stale++
+	default:
+		a.Fresh++
+		a.sum, a.least, a.most = a.sum+r.Value, min(a.least, r.Value), max(a.most, r.Value)
+		a.OldestSeconds = max(a.OldestSeconds, age.Seconds())
+		return
+	}
+	a.Missing++
+	if len(a.Absent) < mostNamed {
+		a.Absent = append(a.Absent, whose)
+	}
 }
 
 // MayScaleIn reports whether enough is known to take instances away.

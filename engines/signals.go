@@ -116,6 +116,25 @@ func (g *GivenLaunch) Launch(complete bool) (l Launch, err error) {
 	return l, nil
 }
 
+// GivenFleet are the keys of an engine_conf that say what instances there are, all
+// at one site, for an engine's own struct to embed; nil: absent or null.
+type GivenFleet struct {
+	GivenLaunch
+	GivenUnique
+	Retirable NameList `json:"retirable_nodes"`
+}
+
+// Fleet checks the keys; how many are wanted is the engine's. With complete false
+// required ones may be missing. It fails with a *FieldError.
+func (g *GivenFleet) Fleet(complete bool) (f Fleet, err error) {
+	if f.Launch, err = g.Launch(complete); err != nil {
+		return f, err
+	}
+	f.Retirable = g.Retirable
+	f.Unique, err = g.Unique(complete)
+	return f, err
+}
+
 // GivenUnique are the keys of an engine_conf that set its instances apart, for an
 // engine's own struct to embed; nil: absent or null.
 type GivenUnique struct {
@@ -202,6 +221,16 @@ func NotNegative(key string, n float64) error {
 		return RefuseEngineConf(key, fmt.Sprintf("is %g, but must be a number of at least 0", n))
 	}
 	return nil
+}
+
+// TakeSeconds takes a number of seconds of a config that must not be negative, where
+// it is given.
+func TakeSeconds(key string, given *float64, into *time.Duration) error {
+	if given == nil {
+		return nil
+	}
+	*into = Seconds(*given)
+	return NotNegative(key, *given)
 }
 
 // Seconds is a number of seconds of a config as a duration; one too long for the

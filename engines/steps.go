@@ -5,108 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/seed-524e47bf/epum/events"
 )
 
 // mostWhole bounds what is computed from readings and percentages.
 const mostWhole = math.MaxInt32
 
-// GivenScaling are the keys of an engine_conf of an engine that sizes its domain
-// by one metric, for its own struct to embed; nil: absent or null.
-type GivenScaling struct {
-	GivenSensing
-	GivenLaunch
-	GivenUnique
-	Metric    *string  `json:"metric"`
-	OnMissing *string  `json:"on_missing"`
-	Minimum   *int     `json:"minimum_vms"`
-	Maximum   *int     `json:"maximum_vms"`
-	Retirable NameList `json:"retirable_nodes"`
-}
-
-// Scaling is how an engine that sizes its domain by one metric does so.
-type Scaling struct {
-	Sensing   Sensing
-	Metric    Metric
-	Minimum   int
-	Maximum   int
-	Launch    Launch
-	Unique    *Unique // nil: nothing sets the instances apart
-	Retirable []string
-}
-
-// Scaling checks the keys and fills in the defaults. With complete false required
-// ones may be missing. It fails with a *FieldError.
-func (g *GivenScaling) Scaling(complete bool) (s Scaling, err error) {
-	if s.Sensing, err = g.Sensing(); err != nil {
-		return s, err
-	}
-	if s.Launch, err = g.Launch(complete); err != nil {
-		return s, err
-	}
-	if s.Unique, err = g.Unique(complete); err != nil {
-		return s, err
-	}
-	if s.Minimum, s.Maximum, err = g.bounds(complete); err != nil {
-		return s, err
-	}
-	s.Retirable = g.Retirable
-	onMissing := OnMissingHold
-	if g.OnMissing != nil {
-		if onMissing = *g.OnMissing; !slices.Contains(OnMissingAll, onMissing) {
-			return s, RefuseEngineConf("on_missing", fmt.Sprintf("is %q, but must be one of: %s", onMissing, strings.Join(OnMissingAll, ", ")))
-		}
-	}
-	if g.Metric != nil {
-		if err := events.CheckName(*g.Metric); err != nil {
-			return s, RefuseEngineConf("metric", "must be a name: "+err.Error())
-		}
-		s.Metric = s.Sensing.Metric(*g.Metric, onMissing)
-	}
-	switch {
-	case !complete:
-	case g.Metric == nil:
-		return s, RefuseEngineConf("metric", "is required: the metric that sizes the domain")
-	case g.SensorType == nil:
-		return s, RefuseEngineConf("sensor_type", "is required: where the metric is read, one of: "+strings.Join(SensorTypes, ", "))
-	case !s.Metric.Domain && !s.Metric.Instances:
-		return s, RefuseEngineConf("metric", fmt.Sprintf("is %q, which is not read: name it in monitor_sensors or in monitor_domain_sensors", *g.Metric))
-	}
-	return s, nil
-}
-
-func (g *GivenScaling) bounds(complete bool) (least, most int, err error) {
-	if g.Minimum != nil {
-		if least = *g.Minimum; least < 0 {
-			return 0, 0, RefuseEngineConf("minimum_vms", fmt.Sprintf("is %d, but must be an integer of at least 0", least))
-		}
-	}
-	if g.Maximum == nil {
-		if complete {
-			return 0, 0, RefuseEngineConf("maximum_vms", "is required: how many instances there may be, an integer of at least minimum_vms")
-		}
-		return least, 0, nil
-	}
-	if most = *g.Maximum; most < least {
-		return 0, 0, RefuseEngineConf("maximum_vms", fmt.Sprintf("is %d, but must be an integer of at least minimum_vms, which is %d", most, least))
-	}
-	return least, most, nil
-}
-
-// Clamp is the number of instances within the bounds that is closest to n.
-func (s *Scaling) Clamp(n int) int { return min(max(n, s.Minimum), s.Maximum) }
-
-// Fleet is so many of the domain's instances.
-func (s *Scaling) Fleet(wanted int) Fleet {
-	return Fleet{Wanted: wanted, Launch: s.Launch, Retirable: s.Retirable, Unique: s.Unique}
-}
-
-// Scaled is what a scaling engine remembers.
+// Scaled is what an engine remembers that has a cool-down for each direction.
 type Scaled struct {
 	Wanted int       `json:"wanted"`
 	OutAt  time.Time `json:"out_at,omitzero"` // when it last scaled out; zero: never
@@ -124,6 +31,7 @@ func (s *Scaled) InFrom(cooldown time.Duration) time.Time {
 	return after(s.InAt, cooldown)
 }
 
+// after is when a cool-down is over; zero: it never began.
 func after(t time.Time, cooldown time.Duration) time.Time {
 	if t.IsZero() {
 		return t
@@ -175,12 +83,6 @@ func (a *Amount) Of(wanted int, round func(float64) float64) int {
 func WholeInstances(n float64) int {
 	const slack = 1e-9
 	return int(max(0, min(math.Ceil(n*(1-slack)), mostWhole)))
-}
-
-// Figure is a number as a reason gives it: with two places, and the ends of zeros
-// cut off.
-func Figure(n float64) string {
-	return strings.TrimSuffix(strings.TrimRight(strconv.FormatFloat(n, 'f', 2, 64), "0"), ".")
 }
 
 // MissingClause says how many readings are missing, as a clause for the end of a

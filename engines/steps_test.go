@@ -60,14 +60,6 @@ func TestWholeInstances(t *testing.T) {
 	}
 }
 
-func TestFigure(t *testing.T) {
-	for n, want := range map[float64]string{0: "0", 10: "10", 4.2: "4.2", 4.256: "4.26", -1.5: "-1.5", 1e6: "1000000"} {
-		if got := engines.Figure(n); got != want {
-			t.Errorf("%g: %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestScaled_From(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
 	s := engines.Scaled{}

@@ -15,10 +15,8 @@ var doc string
 
 // section is engine_conf as it is given; nil: absent or null.
 type section struct {
-	engines.GivenLaunch
-	engines.GivenUnique
-	PreserveN *int             `json:"preserve_n"`
-	Retirable engines.NameList `json:"retirable_nodes"`
+	engines.GivenFleet
+	PreserveN *int `json:"preserve_n"`
 }
 
 // Kind is the engine as a registry takes it.
@@ -48,18 +46,14 @@ func parse(given json.RawMessage, complete bool) (f engines.Fleet, err error) {
 		return f, err
 	}
 	switch {
+	case s.PreserveN == nil && complete:
+		return f, engines.RefuseEngineConf("preserve_n", "is required: how many instances to keep, an integer of 0 or more")
 	case s.PreserveN != nil && *s.PreserveN < 0:
 		return f, engines.RefuseEngineConf("preserve_n", fmt.Sprintf("is %d, but must be an integer of 0 or more", *s.PreserveN))
-	case s.PreserveN != nil:
+	}
+	if f, err = s.Fleet(complete); s.PreserveN != nil {
 		f.Wanted = *s.PreserveN
-	case complete:
-		return f, engines.RefuseEngineConf("preserve_n", "is required: how many instances to keep, an integer of 0 or more")
 	}
-	if f.Launch, err = s.Launch(complete); err != nil {
-		return f, err
-	}
-	f.Retirable = s.Retirable
-	f.Unique, err = s.Unique(complete)
 	return f, err
 }
 

@@ -18,7 +18,6 @@ var doc string
 type section struct {
 	engines.GivenClouds
 	engines.GivenThresholds
-	engines.GivenSensing
 	Retirable engines.NameList `json:"retirable_nodes"`
 }
 
@@ -28,7 +27,6 @@ type conf struct {
 	launch    engines.Launch     // but for its site
 	scaling   engines.Thresholds // to at most what the sites take
 	maximum   int                // also while instances move
-	sensing   engines.Sensing
 	retirable []string
 }
 
@@ -54,7 +52,7 @@ func Kind() engines.Kind {
 		},
 		Sensing: func(given json.RawMessage) engines.Sensing {
 			c, _ := parse(given, false) // Validate has accepted it
-			return c.sensing
+			return c.scaling.Sensing
 		},
 	}
 }
@@ -71,15 +69,12 @@ func parse(given json.RawMessage, complete bool) (c conf, err error) {
 	if c.launch, err = s.Launch(complete); err != nil {
 		return c, err
 	}
-	if c.sensing, err = s.Sensing(); err != nil {
-		return c, err
-	}
-	if c.scaling, err = s.Thresholds(c.sensing, complete); err != nil || !complete {
+	if c.scaling, err = s.Thresholds(complete); err != nil || !complete {
 		return c, err
 	}
 	size := 0
 	for _, cloud := range c.clouds {
-		size += cloud.Size
+		size += min(cloud.Size, engines.Unlimited-size)
 	}
 	if size < c.scaling.Minimum {
 		return c, engines.RefuseEngineConf("minimum_vms",
@@ -109,14 +104,13 @@ type memory struct {
 
 // Decide implements engines.Engine.
 func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
-	var kept memory
-	if len(v.Memory) > 0 && json.Unmarshal(v.Memory, &kept) != nil {
-		kept = memory{} // of another version: what is there counts, as at first
+	kept := engines.Recall[memory](v)
+	if kept == nil { // what is there counts, as at first
+		kept = &memory{}
 	}
-	measured := v.Measure(e.conf.scaling.Metric)
-	wanted, scaled, why := e.conf.scaling.Want(kept.Stepped, v.Healthy(), &measured, v.Now)
-	next := memory{Stepped: scaled, Sites: map[string]breaker{}}
-	p := &plan{wanted: wanted, maximum: e.conf.maximum}
+	followed := e.conf.scaling.Follow(v, kept.Stepped)
+	next := memory{Stepped: followed.Kept, Sites: map[string]breaker{}}
+	p := &plan{wanted: followed.Wanted, maximum: e.conf.maximum}
 	for _, cloud := range e.conf.clouds {
 		at := look(v, cloud)
 		b := kept.Sites[cloud.Site].count(at.view.Instances)
@@ -133,12 +127,12 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 	}
 	p.settle()
 	d := e.carryOut(p, v.MaxActions)
-	d.Reason = why + "; " + d.Reason
-	return d, e.record(&d, p, next, measured)
+	d.Reason = followed.Reason + "; " + d.Reason
+	return d, e.record(&d, p, next, followed)
 }
 
 // record adds what the engine keeps and what it saw.
-func (e *engine) record(d *engines.Decision, p *plan, next memory, measured engines.Measured) (err error) {
+func (e *engine) record(d *engines.Decision, p *plan, next memory, followed *engines.Followed) (err error) {
 	if next.Stepped != nil || len(next.Sites) > 0 {
 		if d.Memory, err = json.Marshal(next); err != nil {
 			return fmt.Errorf("encode memory: %w", err)
@@ -154,19 +148,9 @@ func (e *engine) record(d *engines.Decision, p *plan, next memory, measured engi
 		Breaker *breaker `json:"breaker,omitempty"`
 	}
 	seen := struct {
-		Measured *engines.Measured `json:"measured,omitempty"`
-		Up       *float64          `json:"scale_up_threshold,omitempty"`
-		Down     *float64          `json:"scale_down_threshold,omitempty"`
-		Minimum  int               `json:"minimum"`
-		Maximum  *int              `json:"maximum,omitempty"` // nil: none
-		Sites    []siteSeen        `json:"sites"`
-	}{Up: e.conf.scaling.Up, Down: e.conf.scaling.Down, Minimum: e.conf.scaling.Minimum}
-	if p.maximum != engines.Unlimited {
-		seen.Maximum = &p.maximum
-	}
-	if measured.Metric != "" {
-		seen.Measured = &measured
-	}
+		*engines.Followed
+		Sites []siteSeen `json:"sites"`
+	}{Followed: followed}
 	for _, at := range p.places {
 		s := siteSeen{Site: at.cloud.Site, Size: at.cloud.Size, Healthy: at.healthy, Running: at.running, Ideal: at.ideal, Goal: at.goal}
 		if s.Size == engines.Unlimited {

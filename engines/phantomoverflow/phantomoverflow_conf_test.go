@@ -46,7 +46,7 @@ func TestKind_Validate(t *testing.T) {
 		{conf: conf("a:1", `"maximum_vms":1`), field: "minimum_vms", message: "is required"},
 		{conf: conf("a:1", `"minimum_vms":-1`), field: "minimum_vms"},
 		{conf: conf("a:1 b:1", `"minimum_vms":3`), field: "minimum_vms", message: "the sizes of clouds together are 2"},
-		{conf: conf("a:-1", `"minimum_vms":3,"maximum_vms":2`), field: "maximum_vms", message: "must not be below minimum_vms"},
+		{conf: conf("a:-1", `"minimum_vms":3,"maximum_vms":2`), field: "maximum_vms", message: "at least minimum_vms, which is 3"},
 		{conf: good(`,"metric":"load"`), field: "metric", message: "is not monitored"},
 		{conf: good(`,"scale_up_threshold":1,"scale_down_threshold":2`), field: "scale_down_threshold"},
 		{conf: good(`,"scale_up_threshold":1`), field: "metric", message: "is required"},

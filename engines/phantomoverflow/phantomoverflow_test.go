@@ -300,7 +300,7 @@ func TestEngine_Spared(t *testing.T) {
 }
 
 func TestEngine_Scale(t *testing.T) {
-	c := conf("a:2 b:-1", `"minimum_vms":1,"maximum_vms":4,"metric":"load","monitor_sensors":["load"],"scale_up_threshold":2,"scale_down_threshold":1,"cooldown_period":60`)
+	c := conf("a:2 b:-1", `"minimum_vms":1,"maximum_vms":4,"metric":"load","sensor_type":"nats","monitor_sensors":["load"],"scale_up_threshold":2,"scale_down_threshold":1,"cooldown_period":60`)
 	three := fleet("a runs", "a runs", "b runs")
 	loads := func(values ...float64) engines.Readings {
 		r := map[string]engines.Reading{}
@@ -318,11 +318,11 @@ func TestEngine_Scale(t *testing.T) {
 		keeps        string
 	}{
 		{"up", "", loads(4, 4, 4.5), "b1", "", "average load 4.167 of 3 readings is above 2: from 3 to 4 of at most 4", `{"wanted":4,"scaled_at":"2026-01-02T00:01:40Z"}`},
-		{"in between", "", loads(1, 2, 1), "", "", "is no reason to scale: stay at 3", `{"wanted":3}`},
-		{"down", "", loads(0, 0, 1), "", "i2", "is below 1: from 3 to 2 of at most 4", `{"wanted":2,"scaled_at":"2026-01-02T00:01:40Z"}`},
-		{"cool-down", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`, loads(9, 9, 9), "", "", "the cool-down lasts until 00:02:00", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`},
-		{"missing", "", nil, "", "", "nothing is known of load (3 missing)", `{"wanted":3}`},
-		{"too few to go down", "", loads(0), "", "", "too many are missing", `{"wanted":3}`},
+		{"in between", "", loads(1, 2, 1), "", "", "is between 1 and 2: stay at 3", `{"wanted":3}`},
+		{"down", "", loads(0, 0, 1), "", "i2", "is below 1: from 3 to 2 of at least 1", `{"wanted":2,"scaled_at":"2026-01-02T00:01:40Z"}`},
+		{"cool-down", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`, loads(9, 9, 9), "", "", "cool-down of the last scale action until 2026-01-02 00:02:00", `{"wanted":3,"scaled_at":"2026-01-02T00:01:00Z"}`},
+		{"missing", "", nil, "", "", "no fresh load of 3 of 3 running instances is known: stay at 3", `{"wanted":3}`},
+		{"too few to go down", "", loads(0), "", "", "is below 1, but no fresh load of 2 of 3 running instances is known: stay at 3", `{"wanted":3}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := &engines.View{Now: at(100), Instances: three, Readings: tt.readings, MaxActions: many, Memory: json.RawMessage(tt.memory)}

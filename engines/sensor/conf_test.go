@@ -53,7 +53,7 @@ func TestKind_Validate(t *testing.T) {
 		{conf: conf(`"maximum_vms":3`), field: "minimum_vms", message: "is required"},
 		{conf: conf(`"minimum_vms":-1`), field: "minimum_vms", message: "is -1, but must be an integer of 0 or more"},
 		{conf: conf(`"minimum_vms":1.5`), field: "minimum_vms", message: "must be an integer"},
-		{conf: conf(`"minimum_vms":2,"maximum_vms":1`), field: "maximum_vms", message: "at least minimum_vms, 2"},
+		{conf: conf(`"minimum_vms":2,"maximum_vms":1`), field: "maximum_vms", message: "at least minimum_vms, which is 2"},
 		{conf: `{"maximum_vms":-1}`, incomplete: true, field: "maximum_vms", message: "is -1"},
 		{conf: `{"minimum_vms":1,"iaas_allocation":"a","deployable_type":"t"}`, field: "iaas_site", message: "is required"},
 		{conf: `{"minimum_vms":1,"iaas_site":"s","deployable_type":"t"}`, field: "iaas_allocation", message: "is required"},

@@ -5,14 +5,24 @@ package sensor
 import (
 	_ "embed"
 	"encoding/json"
-	"fmt"
-	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
 )
 
 //go:embed sensor.md
 var doc string
+
+// section is engine_conf as it is given.
+type section struct {
+	engines.GivenFleet
+	engines.GivenThresholds
+}
+
+// conf is engine_conf with the defaults filled in.
+type conf struct {
+	engines.Thresholds
+	fleet engines.Fleet // but for the wanted number
+}
 
 // Kind is the engine as a registry takes it.
 func Kind() engines.Kind {
@@ -33,15 +43,22 @@ func Kind() engines.Kind {
 		},
 		Sensing: func(given json.RawMessage) engines.Sensing {
 			c, _ := parse(given, false) // which Validate has accepted
-			return c.sensing
+			return c.Sensing
 		},
 	}
 }
 
-// memory is what must survive a failover.
-type memory struct {
-	Wanted   int       `json:"wanted"`
-	ScaledAt time.Time `json:"scaled_at,omitzero"` // of the last scale action; zero: there was none
+// parse checks a config. With complete false, keys may be missing that it needs.
+func parse(given json.RawMessage, complete bool) (c conf, err error) {
+	var s section
+	if err := engines.DecodeEngineConf(given, &s); err != nil {
+		return c, err
+	}
+	if c.fleet, err = s.Fleet(complete); err != nil {
+		return c, err
+	}
+	c.Thresholds, err = s.Thresholds(complete)
+	return c, err
 }
 
 // engine has its config and nothing else: all it decides on is in the view.
@@ -60,44 +77,6 @@ func (e *engine) Reconfigure(given json.RawMessage) error {
 
 // Decide implements engines.Engine.
 func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
-	c := &e.conf
-	if !c.scales() {
-		return c.keep(v, c.minimum, fmt.Sprintf("no threshold is given: keep the minimum of %d", c.minimum)), nil
-	}
-	kept := c.remember(v)
-	s := c.look(v, kept)
-	if s.Wanted != s.From {
-		kept = memory{Wanted: s.Wanted, ScaledAt: v.Now}
-	}
-	d := c.keep(v, s.Wanted, s.reason)
-	var err error
-	if d.Memory, err = json.Marshal(kept); err != nil {
-		return d, fmt.Errorf("encode the memory: %w", err)
-	}
-	if d.Saw, err = json.Marshal(s); err != nil {
-		return d, fmt.Errorf("encode what was seen: %w", err)
-	}
-	return d, nil
-}
-
-// keep keeps a number; healing goes on whatever the metric says.
-func (c *conf) keep(v *engines.View, wanted int, reason string) engines.Decision {
-	fleet := c.fleet
-	fleet.Wanted = wanted
-	d := v.Keep(fleet)
-	d.Reason = reason + "; " + d.Reason
-	return d
-}
-
-// remember is what the last decision kept, within the limits of now. A domain
-// without a past begins with what it has.
-func (c *conf) remember(v *engines.View) memory {
-	kept := memory{Wanted: v.Healthy()}
-	if v.Memory != nil {
-		if err := json.Unmarshal(v.Memory, &kept); err != nil { // of no version of this engine
-			kept = memory{Wanted: v.Healthy()}
-		}
-	}
-	kept.Wanted = c.clamp(kept.Wanted)
-	return kept
+	f := e.conf.Follow(v, engines.Recall[engines.Stepped](v))
+	return v.Size(e.conf.fleet, f.Wanted, f.Reason, f.Kept, f)
 }

@@ -4,6 +4,7 @@
 package step
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -23,6 +24,7 @@ const mostSteps = 32
 
 // section is engine_conf as it is given; nil: absent or null.
 type section struct {
+	engines.GivenFleet
 	engines.GivenScaling
 	ThresholdOut *float64  `json:"threshold_out"`
 	StepsOut     []stepOut `json:"steps_out"`
@@ -45,6 +47,7 @@ type stepIn struct {
 // conf is engine_conf with the defaults filled in.
 type conf struct {
 	engines.Scaling
+	fleet       engines.Fleet // but for the wanted number
 	out, in     side
 	cooldownOut time.Duration
 	cooldownIn  time.Duration
@@ -89,11 +92,14 @@ func parse(given json.RawMessage, complete bool) (conf, error) {
 	if err := engines.DecodeEngineConf(given, &s); err != nil {
 		return conf{}, err
 	}
-	scaling, err := s.Scaling(complete)
-	if err != nil {
+	c := conf{cooldownOut: defaultCooldown, cooldownIn: defaultCooldown}
+	var err error
+	if c.fleet, err = s.Fleet(complete); err != nil {
 		return conf{}, err
 	}
-	c := conf{Scaling: scaling, cooldownOut: defaultCooldown, cooldownIn: defaultCooldown}
+	if c.Scaling, err = s.Scaling(complete, "maximum_vms", "metric", "sensor_type"); err != nil {
+		return conf{}, err
+	}
 	var out, in []givenStep
 	for _, one := range s.StepsOut {
 		out = append(out, givenStep{one.From, "add", one.Add})
@@ -107,23 +113,11 @@ func parse(given json.RawMessage, complete bool) (conf, error) {
 	if c.in, err = parseSide("threshold_in", s.ThresholdIn, "steps_in", in, complete); err != nil {
 		return conf{}, err
 	}
-	if err := c.check(&s, complete); err != nil {
-		return conf{}, err
-	}
-	for _, f := range []struct {
-		key   string
-		given *float64
-		into  *time.Duration
-	}{{"cooldown_out", s.CooldownOut, &c.cooldownOut}, {"cooldown_in", s.CooldownIn, &c.cooldownIn}} {
-		if f.given == nil {
-			continue
-		}
-		if err := engines.NotNegative(f.key, *f.given); err != nil {
-			return conf{}, err
-		}
-		*f.into = engines.Seconds(*f.given)
-	}
-	return c, nil
+	return c, cmp.Or(
+		c.check(&s, complete),
+		engines.TakeSeconds("cooldown_out", s.CooldownOut, &c.cooldownOut),
+		engines.TakeSeconds("cooldown_in", s.CooldownIn, &c.cooldownIn),
+	)
 }
 
 // check is what concerns both sides.

@@ -27,14 +27,8 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 	m := c.remember(v)
 	before := m.Wanted
 	got := v.Measure(c.Metric)
-	unbounded, reason := c.follow(&m, v.Now, &got)
-	d := v.Keep(c.Fleet(m.Wanted))
-	d.Reason = reason + got.MissingClause() + "; " + d.Reason
-	var err error
-	if d.Memory, err = json.Marshal(m); err != nil {
-		return d, err
-	}
-	d.Saw, err = json.Marshal(struct {
+	unbounded, reason := c.follow(m, v.Now, &got)
+	return v.Size(c.fleet, m.Wanted, reason+got.MissingClause(), m, struct {
 		Measured     engines.Measured `json:"measured"`
 		ThresholdOut *float64         `json:"threshold_out,omitempty"`
 		ThresholdIn  *float64         `json:"threshold_in,omitempty"`
@@ -42,7 +36,6 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 		Unbounded    int              `json:"unbounded"` // what the step asked for
 		Wanted       int              `json:"wanted"`
 	}{got, c.out.shown(), c.in.shown(), before, unbounded, m.Wanted})
-	return d, err
 }
 
 // shown is the threshold, where there is one.
@@ -54,13 +47,10 @@ func (s *side) shown() *float64 {
 }
 
 // remember gives the memory; where there is none, what is there is wanted.
-func (c *conf) remember(v *engines.View) engines.Scaled {
-	m := engines.Scaled{Wanted: v.Healthy()}
-	if len(v.Memory) > 0 {
-		var known engines.Scaled
-		if json.Unmarshal(v.Memory, &known) == nil {
-			m = known
-		}
+func (c *conf) remember(v *engines.View) *engines.Scaled {
+	m := engines.Recall[engines.Scaled](v)
+	if m == nil {
+		m = &engines.Scaled{Wanted: v.Healthy()}
 	}
 	m.Wanted = c.Clamp(m.Wanted)
 	return m

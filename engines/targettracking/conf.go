@@ -3,6 +3,7 @@
 package targettracking
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -30,6 +31,7 @@ const (
 
 // section is engine_conf as it is given; nil: absent or null.
 type section struct {
+	engines.GivenFleet
 	engines.GivenScaling
 	Scope       *string         `json:"metric_scope"`
 	Target      *float64        `json:"target_value"`
@@ -44,6 +46,7 @@ type section struct {
 // conf is engine_conf with the defaults filled in.
 type conf struct {
 	engines.Scaling
+	fleet       engines.Fleet // but for the wanted number
 	target      float64
 	tolerance   float64
 	outCooldown time.Duration
@@ -81,33 +84,22 @@ func parse(given json.RawMessage, complete bool) (conf, error) {
 	if err := engines.DecodeEngineConf(given, &s); err != nil {
 		return conf{}, err
 	}
-	scaling, err := s.Scaling(complete)
-	if err != nil {
+	c := conf{tolerance: defaultTolerance, outCooldown: defaultOutCooldown, window: defaultWindow}
+	var err error
+	if c.fleet, err = s.Fleet(complete); err != nil {
 		return conf{}, err
 	}
-	c := conf{Scaling: scaling, tolerance: defaultTolerance, outCooldown: defaultOutCooldown, window: defaultWindow}
-	if err := c.setScope(s.Scope, complete); err != nil {
+	if c.Scaling, err = s.Scaling(complete, "maximum_vms", "metric", "sensor_type"); err != nil {
 		return conf{}, err
 	}
-	if err := c.setTarget(&s, complete); err != nil {
+	if err := cmp.Or(
+		c.setScope(s.Scope, complete),
+		c.setTarget(&s, complete),
+		engines.TakeSeconds("scale_out_cooldown", s.OutCooldown, &c.outCooldown),
+		engines.TakeSeconds("scale_in_cooldown", s.InCooldown, &c.inCooldown),
+		engines.TakeSeconds("stabilization_window", s.Window, &c.window),
+	); err != nil {
 		return conf{}, err
-	}
-	for _, f := range []struct {
-		key   string
-		given *float64
-		into  *time.Duration
-	}{
-		{"scale_out_cooldown", s.OutCooldown, &c.outCooldown},
-		{"scale_in_cooldown", s.InCooldown, &c.inCooldown},
-		{"stabilization_window", s.Window, &c.window},
-	} {
-		if f.given == nil {
-			continue
-		}
-		if err := engines.NotNegative(f.key, *f.given); err != nil {
-			return conf{}, err
-		}
-		*f.into = engines.Seconds(*f.given)
 	}
 	if c.maxOut, err = engines.ParseAmount("max_step_out", s.MaxOut); err != nil {
 		return conf{}, err

@@ -40,7 +40,7 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 	switch {
 	case got.FailsOut():
 		need = before + 1
-		verdict = c.out(&m, v.Now, need, "too little is known, which asks for one more")
+		verdict = c.out(m, v.Now, need, "too little is known, which asks for one more")
 	case got.Average == nil && got.Missing == 0:
 		m.rest()
 		verdict = fmt.Sprintf("no instance runs whose %s could be read: keep %d", c.Metric.Name, before)
@@ -49,32 +49,22 @@ func (e *engine) Decide(v *engines.View) (engines.Decision, error) {
 		verdict = fmt.Sprintf("nothing is known: keep %d", before)
 	default:
 		need = c.need(&got, before)
-		verdict = c.situation(&got, before) + c.follow(&m, v.Now, need, got.MayScaleIn())
+		verdict = c.situation(&got, before) + c.follow(m, v.Now, need, got.MayScaleIn())
 	}
-	d := v.Keep(c.Fleet(m.Wanted))
-	d.Reason = verdict + got.MissingClause() + "; " + d.Reason
-	var err error
-	if d.Memory, err = json.Marshal(m); err != nil {
-		return d, err
-	}
-	d.Saw, err = json.Marshal(struct {
+	return v.Size(c.fleet, m.Wanted, verdict+got.MissingClause(), m, struct {
 		Measured engines.Measured `json:"measured"`
 		Target   float64          `json:"target_value"`
 		Before   int              `json:"before"`
 		Need     int              `json:"need"` // before the bounds
 		Wanted   int              `json:"wanted"`
 	}{got, c.target, before, need, m.Wanted})
-	return d, err
 }
 
 // remember gives the memory; where there is none, what is there is wanted.
-func (c *conf) remember(v *engines.View) memory {
-	m := memory{Scaled: engines.Scaled{Wanted: v.Healthy()}}
-	if len(v.Memory) > 0 {
-		var known memory
-		if json.Unmarshal(v.Memory, &known) == nil {
-			m = known
-		}
+func (c *conf) remember(v *engines.View) *memory {
+	m := engines.Recall[memory](v)
+	if m == nil {
+		m = &memory{Scaled: engines.Scaled{Wanted: v.Healthy()}}
 	}
 	if m.Wanted = c.Clamp(m.Wanted); m.InHighest >= m.Wanted {
 		m.rest() // other bounds: what it has seen says nothing any more
