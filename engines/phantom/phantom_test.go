@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-524e47bf/epum/engines"
-	"github.com/seed-524e47bf/epum/engines/internal/world"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/phantom"
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -145,16 +145,10 @@ func TestEngine_Reconfigure(t *testing.T) {
 func TestEngine_DecideProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(0, 6).Draw(t, "size")
-		w, err := world.New(phantom.Kind(), conf(size, ""), rapid.Uint64().Draw(t, "seed"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		decide := func() world.Step {
+		w := enginetest.New(t, phantom.Kind(), conf(size, ""))
+		decide := func() enginetest.Step {
 			w.Now = w.Now.Add(5 * time.Second)
-			step, err := w.Decide()
-			if err != nil {
-				t.Fatal(err)
-			}
+			step := w.Decide(t)
 			if _, all, _ := w.Count(); all > size || all+step.Held < size {
 				t.Fatalf("%d instances and %d launches held back, %d are wanted", all, step.Held, size)
 			}
@@ -162,7 +156,7 @@ func TestEngine_DecideProperties(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 50).Draw(t, "steps") {
 			decide()
-			w.Misbehave()
+			w.Misbehave(t)
 		}
 		for range 30 {
 			decide()
@@ -171,7 +165,7 @@ func TestEngine_DecideProperties(t *testing.T) {
 		if _, all, running := w.Count(); all != size || running != size {
 			t.Fatalf("%d instances, %d of them running, %d are wanted", all, running, size)
 		}
-		if step := decide(); step.News || step.Decision.State != events.EngineStable {
+		if step := decide(); step.News || step.State != events.EngineStable {
 			t.Fatalf("at rest, it still does %+v", step.Decision)
 		}
 	})
@@ -179,7 +173,7 @@ func TestEngine_DecideProperties(t *testing.T) {
 
 // BenchmarkEngine_Decide decides over 1,000 instances, ten too many.
 func BenchmarkEngine_Decide(b *testing.B) {
-	e, v := newEngine(b, conf(990, "")), &engines.View{Instances: fleet(1000), MaxActions: world.Many}
+	e, v := newEngine(b, conf(990, "")), &engines.View{Instances: fleet(1000), MaxActions: enginetest.Many}
 	for b.Loop() {
 		if _, err := e.Decide(v); err != nil {
 			b.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-524e47bf/epum/engines"
-	"github.com/seed-524e47bf/epum/engines/internal/world"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/phantommulti"
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -149,16 +149,10 @@ func TestEngine_Reconfigure(t *testing.T) {
 func TestEngine_DecideProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sizes := map[string]int{"a": rapid.IntRange(0, 5).Draw(t, "a"), "b": rapid.IntRange(0, 5).Draw(t, "b")}
-		w, err := world.New(phantommulti.Kind(), conf(sizes["a"], sizes["b"], ""), rapid.Uint64().Draw(t, "seed"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		decide := func() world.Step {
+		w := enginetest.New(t, phantommulti.Kind(), conf(sizes["a"], sizes["b"], ""))
+		decide := func() enginetest.Step {
 			w.Now = w.Now.Add(5 * time.Second)
-			step, err := w.Decide()
-			if err != nil {
-				t.Fatal(err)
-			}
+			step := w.Decide(t)
 			counts, _, _ := w.Count()
 			for site, size := range sizes {
 				if counts[site] > size || counts[site]+step.Held < size {
@@ -169,7 +163,7 @@ func TestEngine_DecideProperties(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 50).Draw(t, "steps") {
 			decide()
-			w.Misbehave()
+			w.Misbehave(t)
 		}
 		w.Down["a"] = true
 		for range 30 {
@@ -187,7 +181,7 @@ func TestEngine_DecideProperties(t *testing.T) {
 		if counts, all, running := w.Count(); counts["a"] != sizes["a"] || all != running {
 			t.Fatalf("%v are there, %d of them running", counts, running)
 		}
-		if step := decide(); step.News || step.Decision.State != events.EngineStable {
+		if step := decide(); step.News || step.State != events.EngineStable {
 			t.Fatalf("at rest, it still does %+v", step.Decision)
 		}
 	})
@@ -195,7 +189,7 @@ func TestEngine_DecideProperties(t *testing.T) {
 
 // BenchmarkEngine_Decide decides over 1,000 instances, ten too many at each site.
 func BenchmarkEngine_Decide(b *testing.B) {
-	e, v := newEngine(b, conf(490, 490, "")), &engines.View{Instances: fleet(strings.Repeat("a b ", 500)), MaxActions: world.Many}
+	e, v := newEngine(b, conf(490, 490, "")), &engines.View{Instances: fleet(strings.Repeat("a b ", 500)), MaxActions: enginetest.Many}
 	for b.Loop() {
 		if _, err := e.Decide(v); err != nil {
 			b.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-524e47bf/epum/engines"
-	"github.com/seed-524e47bf/epum/engines/internal/world"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/phantomoverflow"
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -49,13 +49,8 @@ func drawSetting(t *rapid.T) (s setting, text string) {
 	return s, conf(list, more)
 }
 
-// says is a reading of the domain's metric.
-func says(w *world.World, value float64) {
-	w.Readings = engines.Readings{"q": {engines.OfDomain: {Value: value, Time: w.Now}}}
-}
-
 // check holds what is to be true of each decision.
-func (s setting) check(w *world.World, step world.Step) error {
+func (s setting) check(w *enginetest.World, step enginetest.Step) error {
 	counts, all, _ := w.Count()
 	if all > s.maximum {
 		return fmt.Errorf("%d instances, at most %d are allowed", all, s.maximum)
@@ -66,11 +61,11 @@ func (s setting) check(w *world.World, step world.Step) error {
 		}
 	}
 	if step.Held > 0 {
-		return fmt.Errorf("the leader holds %d launches back: %s", step.Held, step.Decision.Reason)
+		return fmt.Errorf("the leader holds %d launches back: %s", step.Held, step.Reason)
 	}
 	healthy, gone := 0, 0
 	going := map[string]bool{}
-	for _, id := range step.Decision.Terminations {
+	for _, id := range step.Terminations {
 		going[id] = true
 	}
 	for _, i := range step.Before {
@@ -109,16 +104,10 @@ func (s setting) filled(n int) map[string]int {
 func TestEngine_DecideProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, text := drawSetting(t)
-		w, err := world.New(phantomoverflow.Kind(), text, rapid.Uint64().Draw(t, "seed"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		decide := func() world.Step {
-			step, err := w.Decide()
-			if err == nil {
-				err = s.check(w, step)
-			}
-			if err != nil {
+		w := enginetest.New(t, phantomoverflow.Kind(), text)
+		decide := func() enginetest.Step {
+			step := w.Decide(t)
+			if err := s.check(w, step); err != nil {
 				t.Fatalf("%s: %v", text, err)
 			}
 			return step
@@ -128,33 +117,31 @@ func TestEngine_DecideProperties(t *testing.T) {
 			if n == change {
 				s, text = drawSetting(t)
 				s.cut = true
-				if err := w.Reconfigure(text); err != nil {
-					t.Fatal(err)
-				}
+				w.Reconfigure(t, text)
 			}
 			w.Now = w.Now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "seconds")) * time.Second)
 			if n%5 == 0 {
-				says(w, rapid.Float64Range(0, 3).Draw(t, "value"))
+				w.OfDomain("q", rapid.Float64Range(0, 3).Draw(t, "value"))
 				w.Down[rapid.SampledFrom(s.order).Draw(t, "site")] = rapid.Bool().Draw(t, "down")
 			}
 			decide()
 			s.cut = false
-			w.Misbehave()
+			w.Misbehave(t)
 		}
 		clear(w.Down)
 		value := rapid.SampledFrom([]float64{0, 1.5, 3}).Draw(t, "last value")
 		var quiet int
-		var step world.Step
+		var step enginetest.Step
 		for n := 0; quiet < 130; n++ { // longer than the longest pause
 			if n > 1000 {
-				t.Fatalf("%s: does not come to rest: %s", text, step.Decision.Reason)
+				t.Fatalf("%s: does not come to rest: %s", text, step.Reason)
 			}
 			w.Now = w.Now.Add(tick)
-			says(w, value)
+			w.OfDomain("q", value)
 			if step = decide(); step.News {
 				quiet = 0
 			}
-			if step.Decision.State == events.EngineStable {
+			if step.State == events.EngineStable {
 				quiet++
 			}
 			w.Behave()
@@ -163,7 +150,7 @@ func TestEngine_DecideProperties(t *testing.T) {
 	})
 }
 
-func (s setting) checkRest(t *rapid.T, w *world.World, d engines.Decision, value float64) {
+func (s setting) checkRest(t *rapid.T, w *enginetest.World, d engines.Decision, value float64) {
 	counts, all, running := w.Count()
 	if all != d.Target || running != d.Target {
 		t.Fatalf("%d instances, %d of them running, %d are wanted", all, running, d.Target)
@@ -189,12 +176,11 @@ func (s setting) checkRest(t *rapid.T, w *world.World, d engines.Decision, value
 	}
 	for n := range 20 {
 		w.Now = w.Now.Add(tick)
-		if says(w, value); value > 1 && value < 2 {
-			says(w, 1+float64(n%11)/10) // to and fro between the thresholds
+		if w.OfDomain("q", value); value > 1 && value < 2 {
+			w.OfDomain("q", 1+float64(n%11)/10) // to and fro between the thresholds
 		}
-		step, err := w.Decide()
-		if err != nil || step.News {
-			t.Fatalf("at rest, it still does %+v, %v", step.Decision, err)
+		if step := w.Decide(t); step.News {
+			t.Fatalf("at rest, it still does %+v", step.Decision)
 		}
 	}
 }
@@ -203,18 +189,15 @@ func (s setting) checkRest(t *rapid.T, w *world.World, d engines.Decision, value
 // fewer tries; once it is up again they move back, without ever fewer running than
 // are wanted.
 func TestEngine_Outage(t *testing.T) {
-	w, err := world.New(phantomoverflow.Kind(), conf("a:8 b:-1", `"minimum_vms":8`), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := enginetest.New(t, phantomoverflow.Kind(), conf("a:8 b:-1", `"minimum_vms":8`))
 	launchesAt := func(site string, d time.Duration) (n, least int) {
 		least = 8
 		for end := w.Now.Add(d); w.Now.Before(end); w.Now = w.Now.Add(tick) {
-			step, err := w.Decide()
-			if err != nil || step.Held > 0 {
-				t.Fatalf("held back %d, %v", step.Held, err)
+			step := w.Decide(t)
+			if step.Held > 0 {
+				t.Fatalf("held back %d", step.Held)
 			}
-			for _, l := range step.Decision.Launches {
+			for _, l := range step.Launches {
 				if l.Site == site {
 					n++
 				}

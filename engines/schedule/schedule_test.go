@@ -105,7 +105,7 @@ type seen struct {
 	Inner json.RawMessage
 }
 
-func saw(t rapid.TB, d engines.Decision) (s seen) {
+func saw(t rapid.TB, d enginetest.Step) (s seen) {
 	t.Helper()
 	if err := json.Unmarshal(d.Saw, &s); err != nil {
 		t.Fatal(err)
@@ -189,10 +189,10 @@ func list(numbers []int) string {
 // outlives a change of the entry.
 func TestEngine_Overlay(t *testing.T) {
 	w := enginetest.New(t, kind(), tracked(`{"cron":"0 13 * * *","minimum":4,"maximum":6},{"cron":"0 14 * * *","maximum":2}`))
-	step := func(now string, queue float64, wanted int, reason string) engines.Decision {
+	step := func(now string, queue float64, wanted int, reason string) enginetest.Step {
 		t.Helper()
 		w.Now = at(t, now)
-		w.Behave()
+		w.Settle()
 		w.OfDomain("queue", queue)
 		d := w.Decide(t)
 		if d.Target != wanted || !strings.Contains(d.Reason, reason) || w.Healthy() != wanted {
@@ -230,7 +230,7 @@ func TestEngine_Reconfigure(t *testing.T) {
 		t.Fatal(d.Reason)
 	}
 	w.Reconfigure(t, tracked(`{"cron":"0 8 * * *","minimum":1}`))
-	w.Behave()
+	w.Settle()
 	w.OfDomain("queue", 7)
 	if d := w.Decide(t); d.Target != 7 {
 		t.Fatal(d.Reason)
@@ -262,13 +262,14 @@ func TestEngine_Life(t *testing.T) {
 			case minute >= 10:
 				want = 9
 			}
-			if d := w.Decide(t); d.Target != want || w.Healthy() != want {
+			if d := w.Decide(t); d.Target != want || w.Healthy()+d.Held != want {
 				t.Fatalf("at %s: %d, want %d: %s", w.Now, d.Target, want, d.Reason)
 			}
 			w.Misbehave(t)
 		}
+		w.Now = w.Now.Add(24 * time.Hour) // the same entry is in force, and no launch is held back
 		w.Decide(t)
-		w.Behave()
+		w.Settle()
 		if d := w.Decide(t); len(d.Launches)+len(d.Terminations) > 0 || d.State != events.EngineStable {
 			t.Fatalf("does not come to rest: %s", d.Reason)
 		}

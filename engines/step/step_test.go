@@ -66,7 +66,7 @@ func TestEngine_Decide(t *testing.T) {
 			w.Add(tt.running, events.Running)
 			w.Give("load", tt.value)
 			for n := range tt.missing {
-				delete(w.Readings["load"], fmt.Sprintf("i%04d", n))
+				delete(w.Readings["load"], fmt.Sprintf("i%05d", n))
 			}
 			d := w.Decide(t)
 			if d.Target != tt.wanted || !strings.Contains(d.Reason, tt.reason) {
@@ -88,7 +88,7 @@ func TestEngine_Cooldowns(t *testing.T) {
 	at := func(seconds int, load float64, wanted int, reason string) {
 		t.Helper()
 		w.Now = enginetest.Start.Add(time.Duration(seconds) * time.Second)
-		w.Behave()
+		w.Settle()
 		w.Give("load", load)
 		if d := w.Decide(t); d.Target != wanted || !strings.Contains(d.Reason, reason) {
 			t.Fatalf("after %d s: %d, %q; want %d, %q", seconds, d.Target, d.Reason, wanted, reason)
@@ -96,7 +96,7 @@ func TestEngine_Cooldowns(t *testing.T) {
 	}
 	at(0, 60, 5, "from 4 to 5")
 	at(99, 100, 5, "but after the last scale-out 5 stay until 2026-03-02T12:01:40Z")
-	w.Instances[0].Health = events.HealthMissing
+	w.Feels(w.Instances()[0].ID, events.HealthMissing)
 	at(99, 100, 5, "terminate 1 unhealthy")
 	if w.Healthy() != 5 {
 		t.Error("the unhealthy was not replaced in the cool-down")
@@ -168,10 +168,10 @@ func TestEngine_Life(t *testing.T) {
 		w := enginetest.New(t, step.Kind(), conf(out, in, fmt.Sprintf(`,"minimum_vms":%d,"maximum_vms":%d,"cooldown_out":%d,"cooldown_in":%d,"on_missing":%q`,
 			least, most, cooldown, cooldown, rapid.SampledFrom(engines.OnMissingAll).Draw(t, "on_missing"))))
 		last, changed := -1, time.Time{}
-		decide := func(seconds int) engines.Decision {
+		decide := func(seconds int) enginetest.Step {
 			w.Now = w.Now.Add(time.Duration(seconds) * time.Second)
 			d := w.Decide(t)
-			if d.Target < least || d.Target > most || w.Healthy() != d.Target {
+			if d.Target < least || d.Target > most || w.Healthy()+d.Held != d.Target {
 				t.Fatalf("%d wanted, %d there, %d to %d allowed: %s", d.Target, w.Healthy(), least, most, d.Reason)
 			}
 			if last >= 0 && d.Target != last {
@@ -185,7 +185,7 @@ func TestEngine_Life(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 15).Draw(t, "steps") {
 			w.Give("load", rapid.Float64Range(0, 120).Draw(t, "load"))
-			for _, i := range w.Instances {
+			for _, i := range w.Instances() {
 				if rapid.Bool().Draw(t, "missed") {
 					delete(w.Readings["load"], i.ID)
 				}
@@ -195,10 +195,10 @@ func TestEngine_Life(t *testing.T) {
 		}
 		load := rapid.Float64Range(0, 120).Draw(t, "load")
 		decide(120)
-		w.Behave()
+		w.Settle()
 		before := last
 		for range 14 {
-			w.Behave()
+			w.Settle()
 			w.Give("load", load)
 			from := last
 			d := decide(120)

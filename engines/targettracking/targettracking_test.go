@@ -33,7 +33,7 @@ func TestEngine_Decide(t *testing.T) {
 	load := func(values ...float64) engines.Readings {
 		read := map[string]engines.Reading{}
 		for n, value := range values {
-			read[fmt.Sprintf("i%04d", n)] = engines.Reading{Value: value, Time: enginetest.Start}
+			read[fmt.Sprintf("i%05d", n)] = engines.Reading{Value: value, Time: enginetest.Start}
 		}
 		return engines.Readings{"load": read}
 	}
@@ -109,7 +109,7 @@ func TestEngine_Window(t *testing.T) {
 	at := func(seconds int, load float64, wanted int) json.RawMessage {
 		t.Helper()
 		w.Now = enginetest.Start.Add(time.Duration(seconds) * time.Second)
-		w.Behave()
+		w.Settle()
 		w.Share("load", load, nil)
 		if d := w.Decide(t); d.Target != wanted {
 			t.Fatalf("after %d s: %d, want %d: %s", seconds, d.Target, wanted, d.Reason)
@@ -144,7 +144,7 @@ func TestEngine_Cooldowns(t *testing.T) {
 	at := func(seconds int, queue float64, wanted int, reason string) {
 		t.Helper()
 		w.Now = enginetest.Start.Add(time.Duration(seconds) * time.Second)
-		w.Behave()
+		w.Settle()
 		w.OfDomain("queue", queue)
 		if d := w.Decide(t); d.Target != wanted || !strings.Contains(d.Reason, reason) {
 			t.Fatalf("after %d s: %d, %q; want %d, %q", seconds, d.Target, d.Reason, wanted, reason)
@@ -152,7 +152,7 @@ func TestEngine_Cooldowns(t *testing.T) {
 	}
 	at(0, 2, 2, "from 0 to 2")
 	at(99, 5, 2, "5 are needed, but after the last scale-out 2 stay until 2026-03-02T12:01:40Z")
-	w.Instances[0].Health = events.HealthMissing
+	w.Feels(w.Instances()[0].ID, events.HealthMissing)
 	at(99, 5, 2, "terminate 1 unhealthy")
 	if w.Healthy() != 2 {
 		t.Error("the unhealthy was not replaced in the cool-down")
@@ -194,16 +194,16 @@ func TestEngine_Reconfigure(t *testing.T) {
 // TestEngine_Fleet: what is launched, and who goes first.
 func TestEngine_Fleet(t *testing.T) {
 	w := enginetest.New(t, targettracking.Kind(), conf(domain, `,"target_value":1,"maximum_vms":9,"stabilization_window":0,
-		"unique_key":"slot","unique_values":"a, b, c","retirable_nodes":["i0000"]`))
+		"unique_key":"slot","unique_values":"a, b, c","retirable_nodes":["i00000"]`))
 	w.OfDomain("queue", 3)
 	d := w.Decide(t)
 	if len(d.Launches) != 3 || string(d.Launches[2].ExtraVars) != `{"slot":"c"}` || d.Launches[0].Site != "s" ||
 		d.Launches[0].Allocation != "a" || d.Launches[0].DeployableType != "d" {
 		t.Fatalf("%+v", d.Launches)
 	}
-	w.Behave()
+	w.Settle()
 	w.OfDomain("queue", 2)
-	if d := w.Decide(t); len(d.Terminations) != 1 || d.Terminations[0] != "i0000" {
+	if d := w.Decide(t); len(d.Terminations) != 1 || d.Terminations[0] != "i00000" {
 		t.Errorf("terminates %q", d.Terminations)
 	}
 }
@@ -247,13 +247,13 @@ func TestEngine_Life(t *testing.T) {
 			`,"target_value":2,"minimum_vms":%d,"maximum_vms":%d,"scale_out_cooldown":%d,"scale_in_cooldown":%d,"stabilization_window":%d,"on_missing":%q`,
 			least, most, rapid.IntRange(0, 100).Draw(t, "out"), rapid.IntRange(0, 100).Draw(t, "in"), rapid.IntRange(0, 200).Draw(t, "window"),
 			rapid.SampledFrom(engines.OnMissingAll).Draw(t, "on_missing"))))
-		step := func(seconds int, load float64, missed func(string) bool) engines.Decision {
+		step := func(seconds int, load float64, missed func(string) bool) enginetest.Step {
 			w.Now = w.Now.Add(time.Duration(seconds) * time.Second)
 			if w.Share("load", load, missed); ofDomain {
 				w.OfDomain("queue", load)
 			}
 			d := w.Decide(t)
-			if d.Target < least || d.Target > most || w.Healthy() != d.Target {
+			if d.Target < least || d.Target > most || w.Healthy()+d.Held != d.Target {
 				t.Fatalf("%d wanted, %d there, %d to %d allowed: %s", d.Target, w.Healthy(), least, most, d.Reason)
 			}
 			return d
@@ -263,17 +263,17 @@ func TestEngine_Life(t *testing.T) {
 			w.Misbehave(t)
 		}
 		load := rapid.Float64Range(0, 30).Draw(t, "load")
-		settle(t, w, load, func() engines.Decision { return step(60, load, nil) }, least, most)
+		settle(t, w, load, func() enginetest.Step { return step(60, load, nil) }, least, most)
 	})
 }
 
 // settle lets a steady load be answered.
-func settle(t *rapid.T, w *enginetest.World, load float64, step func() engines.Decision, least, most int) {
+func settle(t *rapid.T, w *enginetest.World, load float64, step func() enginetest.Step, least, most int) {
 	step()
-	w.Behave()
+	w.Settle()
 	last, direction := step().Target, 0
 	for n := range 25 {
-		w.Behave()
+		w.Settle()
 		d := step()
 		turn := d.Target - last
 		if turn*direction < 0 {
