@@ -58,15 +58,19 @@ func newTrap(marks []string) *trap {
 // release lets go on what was held.
 func (t *trap) release() { t.once.Do(func() { close(t.let) }) }
 
-// catches reports whether the trap springs on a message; only the first time.
-func (t *trap) catches(message []byte) bool {
-	if t == nil {
-		return false
-	}
+func (t *trap) isSprung() bool {
 	select {
 	case <-t.sprung:
-		return false
+		return true
 	default:
+		return false
+	}
+}
+
+// catches reports whether the trap springs on a message; only the first time.
+func (t *trap) catches(message []byte) bool {
+	if t == nil || t.isSprung() {
+		return false
 	}
 	for _, m := range t.marks {
 		if !bytes.Contains(message, m) {
