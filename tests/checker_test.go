@@ -20,6 +20,7 @@ const (
 	findFence   = "fence"   // an event of a leader outside of its term or of its batch
 	findFold    = "fold"    // the events contradict each other
 	findRead    = "read"    // an answer shows what the log never was
+	findHealth  = "health"  // more of a domain is missing for its health than may be
 	findOutcome = "outcome" // what came of it all is not what was wanted
 )
 
@@ -35,7 +36,9 @@ type checker struct {
 
 	ids      map[string]uint64 // ce-id → sequence
 	launched map[events.Key]uint64
-	reports  map[string]uint64 // token of a report → sequence
+	reports  map[string]uint64       // token of a report → sequence
+	vacant   map[events.DomainID]int // how many of a domain are missing for their health
+	foreign  map[events.Key]int      // messages that are no events
 
 	expect   expectations
 	readings []reading // those still to come, by what they are as of
@@ -45,15 +48,16 @@ type checker struct {
 // expectations is what the world outside of the log has to say about it.
 type expectations struct {
 	attempts []*attempt
-	reports  map[string]bool // tokens of the reports sent; nil: they have none
-	readings []reading       // of any caller
+	reports  map[string]bool    // tokens of the reports sent; nil: they have none
+	readings []reading          // of any caller
+	foreign  map[events.Key]int // how many messages that are no events somebody had put there at most
 }
 
 // checkLog gives what is wrong with a whole log.
 func checkLog(log []logged, expect expectations) []string {
 	c := &checker{
 		state: events.NewState(), last: map[events.Key]uint64{}, ids: map[string]uint64{}, launched: map[events.Key]uint64{},
-		reports: map[string]uint64{}, expect: expect,
+		reports: map[string]uint64{}, vacant: map[events.DomainID]int{}, foreign: map[events.Key]int{}, expect: expect,
 	}
 	for _, r := range expect.readings {
 		if r.asOf > 0 {
@@ -69,15 +73,36 @@ func checkLog(log []logged, expect expectations) []string {
 			break
 		}
 	}
-	for _, events := range splitAppends(log) {
-		c.checkAppend(events)
-		for _, l := range events {
+	for _, batch := range splitAppends(log) {
+		if isForeign(batch[0]) {
+			c.checkForeign(batch[0])
+			continue
+		}
+		c.checkAppend(batch)
+		c.checkTerminations(batch)
+		for _, l := range batch {
 			c.checkEvent(l)
 		}
+		c.closeVacancies(batch)
 	}
 	c.checkAttempts(log)
 	c.checkAbsences(log)
 	return c.findings
+}
+
+// isForeign reports whether a message of the log is none of epum's. Half of an event
+// is nobody's.
+func isForeign(l logged) bool { return l.id() == "" && l.typ() == "" }
+
+// checkForeign looks at a message that is no event: somebody must have had it put
+// there. It changes nothing but the sequence of its subject, which guards count.
+func (c *checker) checkForeign(l logged) {
+	if c.foreign[l.key]++; c.foreign[l.key] > c.expect.foreign[l.key] {
+		c.find(findAlien, "%d %s: it is no event, and nobody had it put there: %.100s", l.seq, l.key, l.body)
+	}
+	c.last[l.key] = l.seq
+	events.Apply(c.state, l.envelope(), l.decode())
+	c.checkReadings()
 }
 
 func (c *checker) find(kind, format string, args ...any) {
@@ -130,6 +155,7 @@ func (c *checker) checkEvent(l logged) {
 	if after := c.state.Instance(name); before != nil && after != nil && after.State < before.State {
 		c.find(findFold, "%s: the instance goes from %s back to %s", l, before.State, after.State)
 	}
+	c.fill(domain, before, c.state.Instance(name))
 	c.checkReadings()
 }
 
@@ -138,7 +164,11 @@ func (c *checker) checkReport(l logged) {
 	if c.expect.reports == nil {
 		return
 	}
-	for _, token := range tokensOf(l) {
+	tokens := tokensOf(l)
+	if len(tokens) == 0 {
+		c.find(findAlien, "%s: nobody has sent it: %.100s", l, l.body)
+	}
+	for _, token := range tokens {
 		if at := c.reports[token]; at > 0 {
 			c.find(findDoubled, "%s: report %s is at %d", l, token, at)
 		}
@@ -188,7 +218,7 @@ func (c *checker) checkAttempts(log []logged) {
 	}
 	bare := map[uint64]logged{} // events that have neither
 	for _, l := range log {
-		if l.epoch() > 0 || l.key.Kind() != events.KindDomain && l.key.Kind() != events.KindDefinition {
+		if isForeign(l) || l.epoch() > 0 || l.key.Kind() != events.KindDomain && l.key.Kind() != events.KindDefinition {
 			continue
 		}
 		names := tokensOf(l)

@@ -122,6 +122,7 @@ type fleet struct {
 	servers []*natsServer
 	nodes   []*node
 	exits   atomic.Int64 // of ready nodes, by themselves
+	dark    atomic.Bool  // no service is meant to be up
 }
 
 // node is one machine on which `epum serve` runs.
@@ -265,8 +266,9 @@ func (p *program) isOver() bool {
 func (f *fleet) settled(e *epum) {
 	f.t.Helper()
 	if len(f.servers) > 1 {
-		e.copied(events.StreamEvents)
-		e.copied(events.BucketState)
+		for _, stream := range []string{events.StreamEvents, events.BucketState, events.StreamResults, events.StreamDead} {
+			e.copied(stream)
+		}
 	}
 }
 
@@ -280,7 +282,7 @@ func (f *fleet) mind(stop <-chan struct{}) {
 		case <-time.After(50 * time.Millisecond):
 		}
 		for _, n := range f.nodes {
-			if n.down.Load() || !n.isOver() {
+			if f.dark.Load() || n.down.Load() || !n.isOver() {
 				continue
 			}
 			if !n.ended.Swap(false) && n.waitReady(0) {

@@ -30,9 +30,12 @@ type cloud struct {
 
 	mu     sync.Mutex
 	rand   *rand.Rand
-	calm   bool           // nothing fails any more
-	vms    map[string]*vm // instance id → what is, or was, under it
-	newest time.Time      // election of the latest leader heard
+	calm   bool             // nothing fails any more
+	vms    map[string]*vm   // instance id → what is, or was, under it
+	born   []string         // their ids, in the order in which they were heard of
+	storms map[string]storm // by site
+	stormy int              // how many storms there were
+	newest time.Time        // election of the latest leader heard
 	tokens map[string]bool
 
 	reports, beats atomic.Int64
@@ -53,7 +56,8 @@ func newCloud(t testing.TB, e *epum, seed uint64) *cloud {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &cloud{
-		nc: e.nc, js: e.js, ctx: ctx, rand: rand.New(rand.NewPCG(seed, 0)), vms: map[string]*vm{}, tokens: map[string]bool{},
+		nc: e.nc, js: e.js, ctx: ctx, rand: rand.New(rand.NewPCG(seed, 0)),
+		vms: map[string]*vm{}, storms: map[string]storm{}, tokens: map[string]bool{},
 	}
 	for subject, hear := range map[string]nats.MsgHandler{
 		"epum.provisioner.*.*": c.hear,
@@ -110,6 +114,7 @@ func (c *cloud) hear(m *nats.Msg) {
 		if !known {
 			v = &vm{id: id, site: tokens[2]}
 			c.vms[id] = v
+			c.born = append(c.born, id)
 		}
 		switch tokens[3] {
 		case events.OpProvision:
@@ -131,6 +136,11 @@ func (c *cloud) provision(v *vm) {
 		return
 	}
 	v.launches++
+	if _, storm := c.storms[v.site]; storm {
+		v.ended, v.state = true, events.Failed
+		c.report(v)
+		return
+	}
 	v.live, v.state = true, events.Requested
 	c.report(v)
 	c.grow(v)
@@ -207,8 +217,7 @@ func (c *cloud) terminate(v *vm) {
 // that a later report may overtake it, and sometimes twice.
 func (c *cloud) report(v *vm) {
 	v.counter++
-	token := fmt.Sprint("tok-r-", len(c.tokens))
-	c.tokens[token] = true
+	token := c.token()
 	body, err := json.Marshal(map[string]any{
 		"node_id": v.id, "state": v.state, "site": v.site, "update_counter": v.counter, "token": token, "public_ip": "10.0.0.1",
 	})
@@ -235,6 +244,13 @@ func (c *cloud) report(v *vm) {
 	}
 }
 
+// token makes the token of a report.
+func (c *cloud) token() string {
+	token := fmt.Sprint("tok-r-", len(c.tokens))
+	c.tokens[token] = true
+	return token
+}
+
 // heartbeats sends those of all that run.
 func (c *cloud) heartbeats() {
 	for pauseFor(c.ctx, 300*time.Millisecond) {
@@ -242,12 +258,14 @@ func (c *cloud) heartbeats() {
 		c.mu.Lock()
 		states := map[string]string{}
 		for id, v := range c.vms {
-			if v.live && v.state == events.Running && (c.calm || now.After(v.silent)) {
-				states[id] = "OK"
-				if !c.calm && c.rand.IntN(300) == 0 {
-					states[id] = "PROCESS_ERROR"
-				}
+			state, beats := c.says(v, now)
+			if !beats {
+				continue
 			}
+			if !c.calm && c.rand.IntN(300) == 0 {
+				state = string(events.HealthProcessError)
+			}
+			states[id] = state
 		}
 		c.mu.Unlock()
 		for id, state := range states {
@@ -256,15 +274,28 @@ func (c *cloud) heartbeats() {
 	}
 }
 
+// says is what the agent of a vm says of it; ok is false where it says nothing.
+func (c *cloud) says(v *vm, now time.Time) (state string, ok bool) {
+	switch s := c.storms[v.site]; {
+	case !v.live || v.state != events.Running || !c.calm && now.Before(v.silent):
+		return "", false
+	case s.takes(v.id):
+		return s.health, s.health != ""
+	}
+	return string(events.HealthOK), true
+}
+
 // asked answers the dump_state of an agent with a heartbeat.
 func (c *cloud) asked(m *nats.Msg) {
 	id := strings.Split(m.Subject, ".")[2]
 	c.mu.Lock()
-	v := c.vms[id]
-	answers := v != nil && v.live && v.state == events.Running && (c.calm || time.Now().After(v.silent))
+	state, answers := "", false
+	if v := c.vms[id]; v != nil {
+		state, answers = c.says(v, time.Now())
+	}
 	c.mu.Unlock()
 	if answers {
-		c.beat(id, "OK")
+		c.beat(id, state)
 	}
 }
 

@@ -112,3 +112,18 @@ func (s *saboteur) down(ctx context.Context, sig syscall.Signal, lasts time.Dura
 	pauseFor(ctx, lasts)
 	s.node.down.Store(false) // whoever minds the fleet starts it again
 }
+
+// blackouts kills all processes at once, again and again, and gives how often.
+func (f *fleet) blackouts(ctx context.Context, script *faultScript) (n int) {
+	for pauseFor(ctx, script.between(script.calm/4, script.calm)) {
+		f.dark.Store(true)
+		for _, node := range f.nodes {
+			node.ended.Store(true)
+			node.end(syscall.SIGKILL)
+		}
+		n++
+		pauseFor(ctx, script.between(time.Second, 3*time.Second))
+		f.dark.Store(false)
+	}
+	return n
+}

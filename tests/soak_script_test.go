@@ -90,10 +90,18 @@ func (s *script) domain() string {
 	return names[s.IntN(len(names))]
 }
 
-// config wants up to four instances; in half of the configs their health is
-// looked after.
+// config wants up to four instances, seldom up to ten; in half of the configs their
+// health is looked after.
 func (s *script) config(token string) events.Config {
-	c := tokened(s.IntN(5), token)
+	n := s.IntN(5)
+	if s.IntN(6) == 0 {
+		n += 6
+	}
+	c := events.Config{EngineConf: fmt.Appendf(nil, `{"preserve_n":%d,"force_site":%q,"provisioner_vars":{"token":%q}}`,
+		n, soakSites[s.IntN(len(soakSites))], token)}
+	if s.IntN(2) == 0 {
+		c.General = fmt.Appendf(nil, `{"max_unhealthy_fraction":%g}`, []float64{0, 0.25, 0.7, 1}[s.IntN(4)])
+	}
 	c.Health = json.RawMessage(fmt.Sprintf(
 		`{"monitor_health":%t,"boot_timeout":5,"missing_timeout":3,"really_missing_timeout":1.5,"zombie_seconds":1}`, s.IntN(2) == 0))
 	return c

@@ -31,7 +31,10 @@ type soak struct {
 	cloud     *cloud
 	follower  *follower
 	clients   []*client
+	leavers   []*leaver
+	attacker  *attacker
 	saboteurs []*saboteur
+	blackouts int
 	findings  []string
 }
 
@@ -61,9 +64,15 @@ func TestSoak(t *testing.T) {
 	for _, c := range s.clients {
 		work.Go(func() { c.run(ctx) })
 	}
+	for _, l := range s.leavers {
+		work.Go(func() { l.run(ctx) })
+	}
 	for _, b := range s.saboteurs {
 		work.Go(func() { b.run(ctx) })
 	}
+	work.Go(func() { s.attacker.run(ctx, newAttackScript(seed)) })
+	work.Go(func() { s.cloud.weather(ctx, newStormScript(seed)) })
+	work.Go(func() { s.blackouts = s.fleet.blackouts(ctx, newFaultScript(seed, 4, 20*time.Second)) })
 	work.Wait()
 
 	began := time.Now()
@@ -99,6 +108,12 @@ func newSoak(t *testing.T, seed uint64) *soak {
 			script: newScript(seed, caller, fmt.Sprint(caller, n), n), nc: s.connect().nc, added: map[string]uint64{},
 		})
 	}
+	for n, caller := range []string{"al", "bo", "cy", "di"} {
+		s.leavers = append(s.leavers, &leaver{
+			script: newScript(seed, caller, fmt.Sprint(caller, "d"), 100+n), fleet: s.fleet, nc: s.connect().nc,
+		})
+	}
+	s.attacker = newAttacker(s)
 	c := s.clients[0]
 	c.command(context.Background(), step{
 		token: "tok-base-1", cmd: commands.AddDefinition{DefinitionID: baseDefinition, Definition: tokened(1, "tok-base-1")},
@@ -134,6 +149,9 @@ func (s *soak) unwell() string {
 		}
 	}
 	var wrong []string
+	if n := s.waiting(events.StreamInbox); n != 0 {
+		wrong = append(wrong, fmt.Sprintf("%d messages are in the inbox", n))
+	}
 	state, wanted := s.follower.read(), []string{}
 	for d := range state.Domains() {
 		if d.Removed {
@@ -168,11 +186,15 @@ func (s *soak) unwell() string {
 
 // judge collects the findings.
 func (s *soak) judge() {
-	expect := expectations{reports: s.cloud.tokens}
+	expect := expectations{reports: s.cloud.tokens, foreign: s.attacker.foreign}
 	for _, c := range s.clients {
 		s.findings = append(s.findings, c.findings...)
 		expect.attempts = append(expect.attempts, c.attempts...)
 		expect.readings = append(expect.readings, c.readings...)
+	}
+	commands := s.judgeInbox()
+	for _, c := range commands {
+		expect.attempts = append(expect.attempts, c.attempt)
 	}
 	if diff := s.quietBucketDiff(); diff != "" {
 		s.findings = append(s.findings, findFold+": the bucket is another (-fold +bucket):\n"+diff)
@@ -191,6 +213,19 @@ func (s *soak) judge() {
 			s.findings = append(s.findings, findOutcome+": the log never asked for vm "+id)
 		}
 	}
+}
+
+// judgeInbox collects the findings in what was left in the inbox, and gives the
+// commands with what came of them.
+func (s *soak) judgeInbox() (all []*left) {
+	for _, l := range s.leavers {
+		all = append(all, l.left...)
+	}
+	outcomes, ever := s.outcomes()
+	s.findings = append(s.findings, resolve(all, outcomes)...)
+	s.findings = append(s.findings, checkDurable(all, s.attacker.outcomes, outcomes, ever)...)
+	s.findings = append(s.findings, checkDead(s.attacker.letters, s.deadLetters())...)
+	return all
 }
 
 // quietBucketDiff is bucketDiff of a log that has not moved meanwhile: the reaper
@@ -236,11 +271,45 @@ func (s *soak) count() {
 		s.findings = append(s.findings, findDoubled+": "+o)
 	}
 	log := s.log()
+	s.epum.t.Log(s.countInbox(log))
 	s.epum.t.Logf("soak %s: commands: %d acknowledged, %d refused, %d unknown %v; reads: %d answered, %d failed; reports %d; heartbeats %d; "+
 		"faults %d (%s); exits %d; elections %d; events %d; findings %d: lost %d, doubled %d",
 		*soakFor, outcomes[acknowledged], outcomes[refused], outcomes[unknown], reasons, reads, failed, s.cloud.reports.Load(), s.cloud.beats.Load(),
 		total, strings.Join(list, ", "), s.exits.Load(), countTypes(log, events.TypeLeaderElected), len(log), len(s.findings),
 		countFindings(s.findings, findLost), countFindings(s.findings, findDoubled))
+}
+
+// countInbox says what was left in the inbox, what was hostile, and what the weather
+// was like.
+func (s *soak) countInbox(log []logged) string {
+	left, taken, dark, outcomes := 0, 0, 0, map[outcome]int{}
+	for _, l := range s.leavers {
+		dark += l.dark
+		for _, c := range l.left {
+			left++
+			taken += len(c.taken)
+			outcomes[c.outcome]++
+		}
+	}
+	hostile, kinds, foreign, replaced, dead := 0, []string{}, 0, 0, 0
+	for _, kind := range slices.Sorted(maps.Keys(s.attacker.counts)) {
+		hostile += s.attacker.counts[kind]
+		kinds = append(kinds, fmt.Sprintf("%s %d", kind, s.attacker.counts[kind]))
+	}
+	for _, l := range log {
+		if launch, ok := l.decode().(events.LaunchRequested); ok && launch.Replaces != "" {
+			replaced++
+		} else if isForeign(l) {
+			foreign++
+		}
+	}
+	for _, n := range s.deadLetters() {
+		dead += n
+	}
+	return fmt.Sprintf("durable: %d published (%d taken, %d while no process was up), %d carried out, %d refused, %d unknown; "+
+		"hostile: %d sent (%s), %d foreign messages, %d dead letters; storms %d, %d launches in the place of the ill; blackouts %d",
+		left, taken, dark, outcomes[acknowledged], outcomes[refused], outcomes[unknown],
+		hostile, strings.Join(kinds, ", "), foreign, dead, s.cloud.stormy, replaced, s.blackouts)
 }
 
 func countTypes(log []logged, typ string) (n int) {
@@ -257,8 +326,9 @@ func TestSoak_Seed(t *testing.T) {
 	t.Parallel()
 	plan := func(seed uint64) (plan string) {
 		commands, faults := newScript(seed, "al", "al0", 0), newFaultScript(seed, 0, time.Second)
+		attacks, storms := newAttackScript(seed), newStormScript(seed)
 		for range 200 {
-			plan += fmt.Sprintf("%+v %+v\n", commands.next(), faults.next(false))
+			plan += fmt.Sprintf("%+v %+v %+v %+v\n", commands.next(), faults.next(false), attacks.next(), storms.next())
 		}
 		return plan
 	}
