@@ -20,6 +20,12 @@ const (
 	SpecVersion = "1.0"
 )
 
+// HeaderStream is in every copy that a NATS server makes of a stored message: it
+// sends the answer to a direct get wherever the reader says, with the headers of the
+// original. No program of ours sends it, so a message that has it was not sent to its
+// subject by who may send there, and counts for nothing.
+const HeaderStream = "Nats-Stream"
+
 // Envelope is what the log says around an event.
 type Envelope struct {
 	Key         Key

@@ -24,6 +24,7 @@ type delivery struct {
 	header  nats.Header // nil also where it could not be read
 	body    []byte
 	size    int    // of both, about, in bytes
+	copied  bool   // the server made it of another message
 	parked  bool   // header and body were let go of, and are to be read again
 	reply   string // where the server is told
 	seq     uint64
@@ -40,7 +41,7 @@ func newDelivery(m *nats.Msg) *delivery {
 		return nil
 	}
 	d := &delivery{
-		subject: m.Subject, header: m.Header, body: m.Data, reply: m.Reply,
+		subject: m.Subject, header: m.Header, copied: copied(m.Header), body: m.Data, reply: m.Reply,
 		seq: info.seq, stored: info.time, times: info.delivered, owned: time.Now(),
 	}
 	if tokens := strings.SplitN(d.subject, ".", 4); len(tokens) > 2 {

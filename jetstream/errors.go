@@ -25,6 +25,9 @@ var (
 	ErrRefused = errors.New("jetstream: refused")
 )
 
+// errCopy is why a copy (events.HeaderStream) counts for nothing.
+var errCopy = errors.New("a copy that the server made of another message, sent here by who read that one")
+
 // Error codes of the server (nats-server 2.15, server/errors.json).
 const (
 	codeAccountResources   = 10002

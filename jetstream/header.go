@@ -1,6 +1,10 @@
 package jetstream
 
-import "github.com/nats-io/nats.go"
+import (
+	"github.com/nats-io/nats.go"
+
+	"github.com/seed-524e47bf/epum/events"
+)
 
 // The headers of JetStream that are written here.
 const (
@@ -34,4 +38,17 @@ func (h *headers) set(name, value string) {
 	n := len(h.values)
 	h.header[name] = h.values[n-1 : n : n]
 	h.size += len(name) + len(value) + 4 // ": " and the line's end
+}
+
+// copied reports whether a message, as it is stored, is a copy that the server made
+// of another one (events.HeaderStream).
+func copied(h nats.Header) bool { return len(h[events.HeaderStream]) > 0 }
+
+// own gives the headers of a message as it is stored; none where it is a copy, whose
+// headers are another message's.
+func own(h nats.Header) nats.Header {
+	if copied(h) {
+		return nil
+	}
+	return h
 }

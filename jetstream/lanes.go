@@ -244,7 +244,10 @@ func (w *lanes) handle(ctx context.Context, l lane, d *delivery) error {
 			return err
 		}
 	}
-	err := l.handle(ctx, d)
+	err := error(&events.DeadLetterError{Reason: errCopy.Error()})
+	if !d.copied {
+		err = l.handle(ctx, d)
+	}
 	dead, ok := errors.AsType[*events.DeadLetterError](err)
 	if !ok {
 		return err

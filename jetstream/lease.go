@@ -78,7 +78,7 @@ func (l *Lease) Holder(ctx context.Context) (string, error) {
 }
 
 // current gives the last message of the key, also where it says that nobody holds
-// the lease; its sequence is 0 where there is none.
+// the lease, or is a copy, which is no lease; its sequence is 0 where there is none.
 func (l *Lease) current(ctx context.Context) (stored, bool, error) {
 	m, err := readStored(ctx, l.nc, get{stream: l.stream, Last: l.subject})
 	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeStreamNotFound {
@@ -90,28 +90,47 @@ func (l *Lease) current(ctx context.Context) (stored, bool, error) {
 	if notFound(err) {
 		return stored{}, false, nil
 	}
-	return m, err == nil && !purged(m.header), err
+	return m, err == nil && !purged(m.header) && !m.copied, err
 }
 
 // WaitFree returns when nobody holds the lease, or with ctx's error. It watches
-// the key, and looks by itself once a second.
+// the key, and looks by itself once a second. Where a copy is in the lease's
+// place (events.HeaderStream), its holder has the time of a renewal to put it back.
 func (l *Lease) WaitFree(ctx context.Context) error {
+	var lost time.Time
 	for ctx.Err() == nil {
-		if l.watch(ctx) {
+		if l.watch(ctx, &lost) {
 			return nil
 		}
 	}
 	return ctx.Err()
 }
 
+// free says whether the lease can be taken; lost is since when a copy was seen in
+// its place and no lease, zero: it was not.
+func (l *Lease) free(ctx context.Context, lost *time.Time) bool {
+	m, held, err := l.current(ctx)
+	switch {
+	case err != nil:
+		return false
+	case !m.copied:
+		*lost = time.Time{}
+		return !held
+	case lost.IsZero():
+		*lost = time.Now()
+		l.log.Warn("an answer of the server to somebody is in the place of the lease", "seq", m.Seq)
+	}
+	return time.Since(*lost) > l.ttl/leaseRenewals+l.ttl/leaseMargin
+}
+
 // watch is one life of a watcher; it says whether the lease is free.
-func (l *Lease) watch(ctx context.Context) bool {
+func (l *Lease) watch(ctx context.Context, lost *time.Time) bool {
 	f, err := openFeed(ctx, l.nc, l.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy, FilterSubject: l.subject}, smallBuffer)
 	if err == nil {
 		defer f.close()
 	}
 	for {
-		if _, held, readErr := l.current(ctx); readErr == nil && !held {
+		if l.free(ctx, lost) {
 			return true
 		}
 		if err != nil {
@@ -248,10 +267,12 @@ func (h *holding) renewOnce(ctx context.Context) (time.Time, error) {
 	switch {
 	case err != nil:
 		return time.Time{}, err
+	case last.copied:
+		h.lease.log.Warn("an answer of the server to somebody took the place of the lease: renewed over it", "seq", last.Seq)
 	case header1(last.header, headerTake) != h.take || purged(last.header):
 		return time.Time{}, fmt.Errorf("%w: %q has it", errLeaseLost, last.Data)
 	}
-	// An earlier renewal landed whose answer was lost.
+	// That, or an earlier renewal landed whose answer was lost.
 	h.revision = last.Seq
 	return h.put(ctx, h.revision)
 }

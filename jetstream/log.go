@@ -152,7 +152,8 @@ func (l *Log) History(ctx context.Context, key events.Key, upTo uint64, each fun
 			return nil
 		}
 		msg := &nats.Msg{Subject: m.Subject, Header: m.header, Data: m.Data}
-		each(l.envelope(msg, meta{seq: m.Seq, time: m.Time.UTC()}), events.Decode(header1(m.header, events.HeaderType), m.Data))
+		d := l.decode(msg, meta{seq: m.Seq, time: m.Time.UTC()})
+		each(d.env, d.ev)
 		from = m.Seq + 1
 	}
 	return nil

@@ -188,9 +188,10 @@ func (n *Notices) notice(m *nats.Msg) (projections.Notice, error) {
 	if !ok {
 		return projections.Notice{}, fmt.Errorf("fetch notices: a message without metadata: %q", m.Reply)
 	}
+	d := n.events.decode(m, info)
 	return projections.Notice{
-		Envelope: n.events.envelope(m, info),
-		Event:    events.Decode(header1(m.Header, events.HeaderType), m.Data),
+		Envelope: d.env,
+		Event:    d.ev,
 		Done:     func() error { return n.nc.Publish(m.Reply, []byte("+ACK")) },
 	}, nil
 }

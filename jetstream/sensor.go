@@ -91,6 +91,9 @@ func (s *Sensor) follow(ctx context.Context, at *samplePosition, apply func(even
 		read = true
 		*at = samplePosition{time: info.time, seq: info.seq}
 		sample, err := s.prefix.DecodeSample(m.Subject, m.Data, info.time)
+		if copied(m.Header) {
+			err = errCopy
+		}
 		if err != nil {
 			if held, ok := s.bad.now(); ok {
 				s.log.Warn("pushed sample dropped", "subject", m.Subject, "error", err, "more_dropped", held)

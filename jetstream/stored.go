@@ -24,7 +24,8 @@ type stored struct {
 	Data    []byte    `json:"data,omitempty"`
 	Time    time.Time `json:"time"`
 
-	header nats.Header // nil also where they cannot be read, as in what is delivered
+	header nats.Header // nil also where they cannot be read, as in what is delivered, and where it is a copy
+	copied bool        // the server made it of another message
 }
 
 // get is a request for one message: by sequence, the last of a subject, or the
@@ -66,7 +67,7 @@ func readStored(ctx context.Context, nc *nats.Conn, req get) (stored, error) {
 	}
 	m := *answer.Message
 	if h, err := nats.DecodeHeadersMsg(m.RawHdr); err == nil {
-		m.header = h
+		m.header, m.copied = own(h), copied(h)
 	}
 	return m, nil
 }

@@ -105,7 +105,7 @@ func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded, 
 				l.log.Debug("the log has a gap", "from", last+1, "to", info.seq-1)
 			}
 			last = info.seq
-			batch = append(batch, decoded{l.envelope(m, info), events.Decode(header1(m.Header, events.HeaderType), m.Data)})
+			batch = append(batch, l.decode(m, info))
 			if more = len(batch) < decodeBatch; more {
 				m, info, more, err = f.tryRead()
 			}
@@ -121,16 +121,26 @@ func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded, 
 	}
 }
 
-func (l *Log) envelope(m *nats.Msg, info meta) events.Envelope {
-	return events.Envelope{
-		Key:         l.prefix.EventKey(m.Subject),
-		Type:        header1(m.Header, events.HeaderType),
-		Seq:         info.seq,
-		Time:        info.time,
-		ID:          header1(m.Header, events.HeaderID),
-		Actor:       header1(m.Header, events.HeaderActor),
-		CausationID: header1(m.Header, events.HeaderCausation),
-		Epoch:       parseEpoch(header1(m.Header, events.HeaderCEEpoch)),
+// decode reads a message of the log. A copy is no event, and neither is what a
+// consumer of another stream delivered into the log: it keeps the subject it has
+// there.
+func (l *Log) decode(m *nats.Msg, info meta) decoded {
+	key, h := l.prefix.EventKey(m.Subject), own(m.Header)
+	if key == "" {
+		h = nil
+	}
+	return decoded{
+		env: events.Envelope{
+			Key:         key,
+			Type:        header1(h, events.HeaderType),
+			Seq:         info.seq,
+			Time:        info.time,
+			ID:          header1(h, events.HeaderID),
+			Actor:       header1(h, events.HeaderActor),
+			CausationID: header1(h, events.HeaderCausation),
+			Epoch:       parseEpoch(header1(h, events.HeaderCEEpoch)),
+		},
+		ev: events.Decode(header1(h, events.HeaderType), m.Data),
 	}
 }
 
