@@ -258,6 +258,41 @@ func TestReads_RestartFromBucket(t *testing.T) {
 	e.bucketIsFold()
 }
 
+// TestReads_BucketGarbage has documents overwritten by what is none: reads stay right,
+// also of the process that starts with them, and the leader puts right ones back.
+func TestReads_BucketGarbage(t *testing.T) {
+	t.Parallel()
+	e := busyDomain(t)
+	e.projected()
+	want := e.describe("al", "web")
+	kv, err := e.js.KeyValue(e.ctx(), e.prefix.Stream(events.BucketState))
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := events.DomainID{Owner: "al", Name: "web"}
+	for _, key := range []events.Key{web.Key(), events.CheckpointKey} {
+		if _, err := kv.Put(e.ctx(), string(key), []byte("garbage")); err != nil {
+			t.Fatal(err)
+		}
+		got := e.describe("al", "web")
+		got.AsOf = want.AsOf
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s is garbage: %s", key, diff)
+		}
+	}
+	e.stopAll()
+	e.process()
+	got := e.describe("al", "web")
+	got.AsOf = want.AsOf
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("started with garbage: %s", diff)
+	}
+	e.leader()
+	e.do("al", commands.ReconfigureDomain{DomainID: "web", Config: preserve(6)})
+	e.projected()
+	e.bucketIsFold()
+}
+
 // TestReads_BucketUnusable starts with a bucket of another fold version, and
 // with one that was cut off in the middle of a change.
 func TestReads_BucketUnusable(t *testing.T) {
