@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-524e47bf/epum/engines"
-	"github.com/seed-524e47bf/epum/engines/simplest"
+	"github.com/seed-524e47bf/epum/engines/sensors"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
@@ -31,6 +31,8 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 //	at 90s                 time goes on, with all that comes due meanwhile
 //	i1 i3-i5 RUNNING       a report of a state, or a heartbeat with a health
 //	valid OK               the same of all that neither end nor have ended
+//	metric load 3.5        that is what all have of a metric from now on; none, and
+//	                       fails: it cannot be read
 //	remove                 asks for its removal
 //	elect                  another leader takes over
 //	external               passes no longer start by themselves
@@ -75,10 +77,18 @@ type stage struct {
 	names     map[string]string // instance id → i1, i2, …
 	ids       []string          // in the order of their launches
 	decisions *projections.Feed
+	gauge     *gauge
+	samples   *memorySamples
+	registry  *engines.Registry
+	settled   []uint64 // the log's end wherever something was appended and nothing is left to do
+	at        uint64   // there meanwhile comes; 0: nowhere
+	meanwhile func()
 }
 
 func newStage(t *testing.T) *stage {
-	s := &stage{bench: newBench(t), names: map[string]string{}}
+	s := &stage{bench: newBench(t), names: map[string]string{}, registry: registry()}
+	s.gauge = &gauge{values: map[string]float64{}}
+	s.samples = &memorySamples{all: map[events.DomainID][]byte{}}
 	s.elect()
 	return s
 }
@@ -91,11 +101,12 @@ func (s *stage) elect() {
 	made := 0
 	term := newTerm(NewLeader(Config{
 		Prefix: "epum", Log: s, Replica: before.Replica, Sender: before.Sender, Logger: before.Logger, Clock: before.Clock,
-		Engines: engines.NewRegistry("simplest", simplest.Kind("local")), NewID: func() string { made++; return fmt.Sprintf("%06d-%06d", s.seq, made) },
+		Engines: s.registry, NewID: func() string { made++; return fmt.Sprintf("%06d-%06d", s.seq, made) },
+		Asker: keeper{}, Sources: sensors.Sources{"nats": s.gauge}, Samples: s.samples,
 		DecideInterval: 5 * time.Second, DoctorInterval: 10 * time.Second, ReapInterval: 5 * time.Minute, ReapAge: 2 * time.Hour,
 		RetryInterval: 5 * time.Second, TerminateLate: 10 * time.Minute, DecideTimeout: time.Minute,
 	}))
-	term.epoch, term.elected, term.began = s.seq, s.now, s.now
+	term.epoch, term.elected, term.began, term.wake = s.seq, s.now, s.now, newAlarms(began)
 	s.term = term
 	s.decisions, term.changes = term.Replica.NewFeed(concernsDecide), term.Replica.NewFeed(concernsInstances)
 	term.outbox, term.doctor, term.inputs = newOutbox(term), newDoctor(term), newInputs(s.t.Context(), term)
@@ -146,6 +157,10 @@ func (s *stage) step(line string) {
 		s.goOn(began.Add(until))
 	case "remove":
 		s.put(events.Envelope{Key: dom.Key(), Time: s.now}, events.DomainRemovalRequested{})
+	case "metric":
+		metric, value, _ := strings.Cut(rest, " ")
+		s.must(s.gauge.set(metric, value))
+		s.term.inputs.readAll(s.now)
 	case "elect":
 		s.elect()
 	case "external":
@@ -215,19 +230,40 @@ func (s *stage) goOn(until time.Time) {
 
 // settle acts as the leader's loop does, until nothing calls for it.
 func (s *stage) settle() {
-	for {
-		s.must(s.term.flush(s.t.Context()))
-		select {
-		case <-s.decisions.Ready():
-			if s.decisions.Len() > 0 {
-				s.must(s.term.onChange(s.t.Context(), s.decisions))
-			}
-		case <-s.term.doctor.ready:
-			s.must(s.term.treat(s.t.Context()))
-		default:
-			return
+	before := uint64(0)
+	if len(s.settled) > 0 {
+		before = s.settled[len(s.settled)-1]
+	}
+	for s.act() {
+	}
+	if s.seq > before {
+		s.settled = append(s.settled, s.seq)
+	}
+	if s.at > before && s.at <= s.seq {
+		s.at = 0
+		s.meanwhile()
+		for s.act() {
 		}
 	}
+}
+
+// act does one thing that calls for it; false: nothing does.
+func (s *stage) act() bool {
+	s.must(s.term.flush(s.t.Context()))
+	s.must(s.term.inputs.wait(s.t.Context()))
+	select {
+	case <-s.decisions.Ready():
+		if s.decisions.Len() > 0 {
+			s.must(s.term.onChange(s.t.Context(), s.decisions))
+		}
+	case <-s.term.doctor.ready:
+		s.must(s.term.treat(s.t.Context()))
+	case <-s.term.inputs.ready:
+		s.must(s.term.onInputs(s.t.Context()))
+	default:
+		return false
+	}
+	return true
 }
 
 // AppendFenced implements Log.

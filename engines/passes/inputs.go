@@ -2,7 +2,6 @@ package passes
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -20,12 +19,15 @@ type Asker interface {
 }
 
 const (
-	// inputSlots is how many sources and outside engines are asked at a time.
+	// inputSlots is how many domains' questions one source, or one subject, gets at a
+	// time. What hangs holds up nobody who asks somewhere else.
 	inputSlots = 64
 	// readLongest is the most time between two readings of a domain's metrics.
 	readLongest = time.Minute
 	// readsPerPeriod is how often a metric is read within its sample period.
 	readsPerPeriod = 6
+	// pushPause is the least time between two readings of what is pushed.
+	pushPause = 100 * time.Millisecond
 	// readPatience bounds one reading; a source has its own, shorter ones.
 	readPatience = 30 * time.Second
 	// samplesPatience bounds a request to the bucket of samples.
@@ -40,10 +42,10 @@ type inputs struct {
 	term  *Term
 	ctx   context.Context //nolint:containedctx // the term's, for what is under way
 	push  *sensors.Push   // nil: nothing is pushed
-	slots chan struct{}
-	ready chan struct{} // holds an element while there is something fresh
+	ready chan struct{}   // holds an element while there is something fresh
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex               // guards what follows
+	slots   map[string]chan struct{} // source or subject → those who ask it
 	domains map[events.DomainID]*input
 	fresh   map[events.DomainID]bool // something was got for them
 	due     *calendar[*input]        // when to read
@@ -54,11 +56,15 @@ type inputs struct {
 // input is what is got for one domain.
 type input struct {
 	id        events.DomainID
+	addedSeq  uint64 // which life of the domain's name
 	configSeq uint64
 	sensing   engines.Sensing  // with no source: nothing is read
 	snapshot  sensors.Snapshot // what was last read
 	reading   bool             // under way
+	again     bool             // to be read once more as soon as that is over
 	failing   bool             // the last reading was not whole
+	began     time.Time        // when the last reading began
+	next      time.Time        // when the next one is due; what the calendar has for other times is void
 
 	asking   bool
 	answer   *engines.Answer // nil: none that nobody has used
@@ -82,7 +88,7 @@ func versionOf(l *look) version {
 // newInputs starts with the domains that there are.
 func newInputs(ctx context.Context, t *Term) *inputs {
 	in := &inputs{
-		term: t, ctx: ctx, slots: make(chan struct{}, inputSlots), ready: make(chan struct{}, 1),
+		term: t, ctx: ctx, slots: map[string]chan struct{}{}, ready: make(chan struct{}, 1),
 		domains: map[events.DomainID]*input{}, fresh: map[events.DomainID]bool{}, due: newCalendar[*input](t.Clock()),
 	}
 	t.Replica.View(func(s *events.State) {
@@ -127,10 +133,12 @@ func (in *inputs) recall() {
 		if d == nil || d.sensing.Source == "" {
 			return nil
 		}
-		var err error
-		if d.snapshot, err = sensors.DecodeSnapshot(data); err != nil {
-			return fmt.Errorf("domain %q of %q: %w", id.Name, id.Owner, err)
+		snapshot, err := sensors.DecodeSnapshot(data)
+		if err != nil {
+			in.term.Logger.Warn("samples not readable", "owner", id.Owner, "domain", id.Name, "error", err)
+			return nil
 		}
+		d.snapshot = snapshot
 		return nil
 	})
 	if err != nil {
@@ -148,16 +156,43 @@ func (in *inputs) note(changed map[events.Key]uint64) {
 		var d *events.Domain
 		in.term.Replica.View(func(s *events.State) { d = s.Domain(id) })
 		in.mu.Lock()
-		if d == nil || d.Removed {
-			delete(in.domains, id)
-			if in.push != nil {
-				in.push.Forget(id)
-			}
-		} else {
+		if known := in.domains[id]; known != nil && (d == nil || d.Removed || d.AddedSeq != known.addedSeq) {
+			in.leave(known)
+		}
+		if d != nil && !d.Removed {
 			in.noteDomain(d)
 		}
 		in.mu.Unlock()
 	}
+}
+
+// leave forgets a domain that is removed, so that another of its name begins with
+// nothing. The caller holds the lock.
+func (in *inputs) leave(d *input) {
+	delete(in.domains, d.id)
+	delete(in.fresh, d.id)
+	if in.push != nil {
+		in.push.Forget(d.id)
+	}
+	if !d.reading { // else whoever reads does it
+		in.dropped(d)
+	}
+}
+
+// dropped begins to delete what is kept of a domain. The caller holds the lock.
+func (in *inputs) dropped(d *input) {
+	if in.term.Samples == nil || d.sensing.Source == "" {
+		return
+	}
+	in.begin()
+	go func() {
+		defer in.end()
+		ctx, cancel := context.WithTimeout(in.ctx, samplesPatience)
+		defer cancel()
+		if err := in.term.Samples.Delete(ctx, in.term.epoch, d.id); err != nil && in.ctx.Err() == nil {
+			in.term.Logger.Warn("samples of a removed domain not deleted", "owner", d.id.Owner, "domain", d.id.Name, "error", err)
+		}
+	}()
 }
 
 // noteDomain takes a domain's config. The caller holds the lock, or is alone.
@@ -172,12 +207,26 @@ func (in *inputs) noteDomain(d *events.Domain) {
 		sensing = kind.Sensing(d.Config.EngineConf)
 	}
 	if known == nil {
-		known = &input{id: d.ID}
+		known = &input{id: d.ID, addedSeq: d.AddedSeq}
 		in.domains[d.ID] = known
 	}
+	if known.sensing.Source != sensing.Source {
+		known.snapshot = sensors.Snapshot{}
+	}
 	known.configSeq, known.sensing = d.ConfigSeq, sensing
-	if sensing.Source != "" {
-		in.due.put(in.term.Clock(), known)
+	in.soon(known, in.term.Clock())
+}
+
+// soon has a domain's metrics read at a time, unless they will be before; where they
+// are being read, right after that. The caller holds the lock, or is alone.
+func (in *inputs) soon(d *input, at time.Time) {
+	switch {
+	case d.sensing.Source == "":
+	case d.reading:
+		d.again = true
+	case d.next.IsZero() || at.Before(d.next):
+		d.next = at
+		in.due.put(at, d)
 	}
 }
 
@@ -188,72 +237,121 @@ func (in *inputs) next(latest time.Time) time.Time {
 	return in.due.next(latest)
 }
 
-// read begins to read what is due by now; with all, everything.
-func (in *inputs) read(now time.Time, all bool) {
+// read begins to read what is due by now.
+func (in *inputs) read(now time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	due := in.due.take(now)
-	if all {
-		for _, d := range in.domains {
-			due = append(due, d)
+	for _, d := range in.due.take(now) {
+		if in.domains[d.id] == d && !d.next.IsZero() && !d.next.After(now) {
+			in.readNow(d, now)
 		}
-	}
-	for _, d := range due {
-		if in.domains[d.id] != d || d.sensing.Source == "" || d.reading {
-			continue
-		}
-		d.reading = true
-		in.begin()
-		go in.readOne(d, d.sensing)
 	}
 }
 
-// sampled has a domain's metrics read soon, since there is something new.
+// readAll begins to read everything, and gives the domains that it is read for.
+func (in *inputs) readAll(now time.Time) map[events.DomainID]bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	under := map[events.DomainID]bool{}
+	for id, d := range in.domains {
+		in.readNow(d, now)
+		if d.reading {
+			under[id] = true
+		}
+	}
+	return under
+}
+
+// readNow begins to read a domain's metrics. The caller holds the lock.
+func (in *inputs) readNow(d *input, now time.Time) {
+	if d.sensing.Source == "" || d.reading {
+		return
+	}
+	d.reading, d.began, d.next = true, now, time.Time{}
+	in.begin()
+	go in.readOne(d, d.sensing)
+}
+
+// sampled has a domain's metrics read soon, since something was pushed.
 func (in *inputs) sampled(id events.DomainID) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if d := in.domains[id]; d != nil && !d.reading {
-		in.due.put(in.term.Clock(), d)
+	if d := in.domains[id]; d != nil && d.sensing.Source == sensors.PushName {
+		in.soon(d, later(in.term.Clock(), d.began.Add(pushPause)))
 		in.wake()
 	}
 }
 
-// readOne reads a domain's metrics once.
+// readOne reads a domain's metrics once, and keeps them before they are read again,
+// so that what is kept is what was read last.
 func (in *inputs) readOne(d *input, sensing engines.Sensing) {
 	defer in.end()
 	snapshot, err := in.collect(d.id, sensing)
-	in.mu.Lock()
-	if err != nil && !d.failing && in.ctx.Err() == nil {
-		in.term.Logger.Warn("metrics not read", "owner", d.id.Owner, "domain", d.id.Name, "source", sensing.Source, "error", err)
-	}
-	d.reading, d.failing = false, err != nil
-	read := !snapshot.Time.IsZero()
-	if read {
-		snapshot = snapshot.Over(d.snapshot)
-		d.snapshot = snapshot
-		in.fresh[d.id] = true
-		in.wake()
+	if in.got(d, sensing, &snapshot, err) {
+		in.keep(d.id, snapshot)
 	}
 	pause := min(max(sensing.Period/readsPerPeriod, in.term.DecideInterval), readLongest)
-	in.due.put(in.term.Clock().Add(pause), d)
-	in.mu.Unlock()
-	if read {
-		in.keep(d.id, snapshot)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if d.again {
+		pause = pushPause
+	}
+	d.reading, d.again = false, false
+	switch in.domains[d.id] {
+	case d:
+		in.soon(d, in.term.Clock().Add(pause))
+		in.wake()
+	case nil:
+		in.dropped(d)
 	}
 }
 
-func (in *inputs) collect(id events.DomainID, sensing engines.Sensing) (sensors.Snapshot, error) {
-	select {
-	case in.slots <- struct{}{}:
-		defer func() { <-in.slots }()
-	case <-in.ctx.Done():
-		return sensors.Snapshot{}, in.ctx.Err()
+// got takes what was read, over what was before; false where nobody asks any more.
+func (in *inputs) got(d *input, sensing engines.Sensing, snapshot *sensors.Snapshot, err error) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if err != nil && !d.failing && in.ctx.Err() == nil {
+		in.term.Logger.Warn("metrics not read", "owner", d.id.Owner, "domain", d.id.Name, "source", sensing.Source, "error", err)
 	}
+	d.failing = err != nil
+	if snapshot.Time.IsZero() || in.domains[d.id] != d || d.sensing.Source != sensing.Source {
+		return false
+	}
+	*snapshot = snapshot.Over(d.snapshot)
+	d.snapshot = *snapshot
+	in.fresh[d.id] = true
+	in.wake()
+	return true
+}
+
+func (in *inputs) collect(id events.DomainID, sensing engines.Sensing) (sensors.Snapshot, error) {
+	free, err := in.slot(sensing.Source)
+	if err != nil {
+		return sensors.Snapshot{}, err
+	}
+	defer free()
 	var instances []*events.Instance
 	in.term.Replica.View(func(s *events.State) { instances = slices.Clone(s.Instances(id)) })
 	ctx, cancel := context.WithTimeout(in.ctx, readPatience)
 	defer cancel()
 	return sensors.Collect(ctx, in.source(sensing.Source), id, instances, sensing, in.term.now(time.Time{}))
+}
+
+// slot waits until a source, or a subject, is asked by few enough.
+func (in *inputs) slot(whom string) (free func(), err error) {
+	in.mu.Lock()
+	slots := in.slots[whom]
+	if slots == nil {
+		slots = make(chan struct{}, inputSlots)
+		in.slots[whom] = slots
+	}
+	in.mu.Unlock()
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
+	case <-in.ctx.Done():
+		return nil, in.ctx.Err()
+	}
 }
 
 // keep stores what was read. What cannot be stored is read again anyway.
@@ -333,20 +431,19 @@ func (in *inputs) answer(l *look, q engines.Question) (*engines.Answer, error) {
 func (in *inputs) ask(d *input, of version, q engines.Question, body []byte) {
 	defer in.end()
 	answer := &engines.Answer{Err: "this process cannot ask"}
-	select {
-	case in.slots <- struct{}{}:
-		if in.term.Asker != nil {
-			ctx, cancel := context.WithTimeout(in.ctx, q.Timeout)
-			told, err := in.term.Asker.Ask(ctx, q.Subject, body)
-			cancel()
-			if answer = (&engines.Answer{Body: told}); err != nil {
-				answer = &engines.Answer{Err: err.Error()}
-			}
-		}
-		<-in.slots
-	case <-in.ctx.Done():
-		return
+	free, err := in.slot(q.Subject)
+	if err != nil {
+		return // the term is over
 	}
+	if in.term.Asker != nil {
+		ctx, cancel := context.WithTimeout(in.ctx, q.Timeout)
+		told, err := in.term.Asker.Ask(ctx, q.Subject, body)
+		cancel()
+		if answer = (&engines.Answer{Body: told}); err != nil {
+			answer = &engines.Answer{Err: err.Error()}
+		}
+	}
+	free()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	d.asking, d.answer, d.answered = false, answer, of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -266,7 +267,7 @@ func (t *Term) onInputs(ctx context.Context) error {
 	if t.ExternalDecide {
 		return nil
 	}
-	t.inputs.read(t.Clock(), false)
+	t.inputs.read(t.Clock())
 	if domains := t.inputs.take(); len(domains) > 0 {
 		_, err := t.decide(ctx, domains)
 		return err
@@ -275,28 +276,37 @@ func (t *Term) onInputs(ctx context.Context) error {
 }
 
 // decideAsked runs the decide pass that somebody asked for. Where passes are driven
-// from outside, it has metrics read first; and it waits for the answers of engines
-// that run outside.
+// from outside, it has metrics read, and waits for them and for the answers of
+// engines that run outside; who needs neither is decided on before.
 func (t *Term) decideAsked(ctx context.Context) (Result, error) {
-	if t.ExternalDecide {
-		t.inputs.read(t.Clock(), true)
-		if err := t.await(ctx); err != nil {
-			return Result{}, err
+	if !t.ExternalDecide {
+		return t.decide(ctx, nil)
+	}
+	t.inputs.take() // what was got before is read anew
+	later, now := t.inputs.readAll(t.Clock()), map[events.DomainID]bool{}
+	all := t.due(nil)
+	for _, id := range all {
+		if !later[id] {
+			now[id] = true
 		}
 	}
-	result, err := t.decide(ctx, nil)
-	if err != nil {
-		return result, err
+	result, err := t.decide(ctx, now)
+	// Those that wait for metrics may then wait for an answer.
+	for round := 0; round < 2 && err == nil; round++ {
+		if err = t.await(ctx); err != nil {
+			break
+		}
+		got := t.inputs.take()
+		maps.Copy(got, later)
+		later = nil
+		if len(got) > 0 {
+			var more Result
+			more, err = t.decide(ctx, got)
+			result.add(more)
+		}
 	}
-	if err := t.await(ctx); err != nil {
-		return result, err
-	}
-	if answered := t.inputs.take(); len(answered) > 0 {
-		more, err := t.decide(ctx, answered)
-		result.add(more)
-		return result, err
-	}
-	return result, nil
+	result.Domains = len(all)
+	return result, err
 }
 
 // await waits for what is being read and asked. The pass gets on meanwhile: each of
@@ -335,7 +345,7 @@ func (t *Term) nextDue() time.Duration {
 // has come. What the outbox has due is sent before the loop waits again.
 func (t *Term) onDue(ctx context.Context) error {
 	if !t.ExternalDecide {
-		t.inputs.read(t.Clock(), false)
+		t.inputs.read(t.Clock())
 	}
 	if domains := t.wake.take(t.Clock()); len(domains) > 0 {
 		if _, err := t.decide(ctx, domains); err != nil {
