@@ -80,8 +80,8 @@ type stage struct {
 	gauge     *gauge
 	samples   *memorySamples
 	registry  *engines.Registry
-	settled   []uint64 // the log's end wherever something was appended and nothing is left to do
-	at        uint64   // there meanwhile comes; 0: nowhere
+	places    []place
+	at        place // where meanwhile comes; zero: nowhere
 	meanwhile func()
 }
 
@@ -230,20 +230,28 @@ func (s *stage) goOn(until time.Time) {
 
 // settle acts as the leader's loop does, until nothing calls for it.
 func (s *stage) settle() {
-	before := uint64(0)
-	if len(s.settled) > 0 {
-		before = s.settled[len(s.settled)-1]
+	for s.pause(false); s.act(); s.pause(false) {
 	}
-	for s.act() {
+	s.pause(true)
+}
+
+// place is an end of the log at which another leader may take over.
+type place struct {
+	seq     uint64
+	settled bool // nothing is left to do there
+}
+
+// pause comes to a place.
+func (s *stage) pause(settled bool) {
+	here := place{s.seq, settled}
+	if n := len(s.places); n == 0 || s.places[n-1].seq < s.seq {
+		s.places = append(s.places, here)
+	} else if settled {
+		s.places[n-1] = here
 	}
-	if s.seq > before {
-		s.settled = append(s.settled, s.seq)
-	}
-	if s.at > before && s.at <= s.seq {
-		s.at = 0
+	if s.at.seq == s.seq && (settled || !s.at.settled) {
+		s.at = place{}
 		s.meanwhile()
-		for s.act() {
-		}
 	}
 }
 

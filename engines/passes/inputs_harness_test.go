@@ -13,6 +13,9 @@ import (
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/engines/external"
 	"github.com/seed-524e47bf/epum/engines/needy"
+	"github.com/seed-524e47bf/epum/engines/phantom"
+	"github.com/seed-524e47bf/epum/engines/phantommulti"
+	"github.com/seed-524e47bf/epum/engines/phantomoverflow"
 	"github.com/seed-524e47bf/epum/engines/schedule"
 	"github.com/seed-524e47bf/epum/engines/sensor"
 	"github.com/seed-524e47bf/epum/engines/sensors"
@@ -27,7 +30,7 @@ import (
 func registry() *engines.Registry {
 	var known *engines.Registry
 	known = engines.NewRegistry("simplest", simplest.Kind("local"), needy.Kind(), sensor.Kind(), targettracking.Kind(), step.Kind(),
-		external.Kind("epum"), schedule.Kind(func(class string) (engines.Kind, bool) { return known.Lookup(class) }))
+		phantom.Kind(), phantommulti.Kind(), phantomoverflow.Kind(), external.Kind("epum"), schedule.Kind(func(class string) (engines.Kind, bool) { return known.Lookup(class) }))
 	return known
 }
 
