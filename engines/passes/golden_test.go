@@ -258,7 +258,7 @@ func (s *stage) pause(settled bool) {
 // act does one thing that calls for it; false: nothing does.
 func (s *stage) act() bool {
 	s.must(s.term.flush(s.t.Context()))
-	s.must(s.term.inputs.wait(s.t.Context()))
+	<-s.term.inputs.nothing()
 	select {
 	case <-s.decisions.Ready():
 		if s.decisions.Len() > 0 {

@@ -90,7 +90,9 @@ func newInputs(ctx context.Context, t *Term) *inputs {
 	in := &inputs{
 		term: t, ctx: ctx, slots: map[string]chan struct{}{}, ready: make(chan struct{}, 1),
 		domains: map[events.DomainID]*input{}, fresh: map[events.DomainID]bool{}, due: newCalendar[*input](t.Clock()),
+		idle: make(chan struct{}),
 	}
+	close(in.idle)
 	t.Replica.View(func(s *events.State) {
 		for d := range s.Domains() {
 			in.noteDomain(d)
@@ -467,18 +469,17 @@ func (in *inputs) end() {
 	}
 }
 
-// wait returns when nothing is under way.
-func (in *inputs) wait(ctx context.Context) error {
+// nothing is closed while nothing is under way.
+func (in *inputs) nothing() <-chan struct{} {
 	in.mu.Lock()
-	idle := in.idle
-	in.mu.Unlock()
-	if idle == nil {
-		return nil
-	}
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	defer in.mu.Unlock()
+	return in.idle
+}
+
+// reads says whether a domain's metrics are being read.
+func (in *inputs) reads(id events.DomainID) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	d := in.domains[id]
+	return d != nil && d.reading
 }

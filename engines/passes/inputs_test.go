@@ -126,7 +126,7 @@ func TestInputs_hanging(t *testing.T) {
 	s.term.inputs.readAll(s.now)
 	until(t, "the other source is read", func() bool { return s.gauge.readings() > 0 })
 	close(hangs.let)
-	s.must(s.term.inputs.wait(s.t.Context()))
+	<-s.term.inputs.nothing()
 	if n := hangs.times(); n != 2*inputSlots {
 		t.Errorf("%d readings, want %d", n, 2*inputSlots)
 	}
@@ -246,8 +246,18 @@ func TestTerm_decideAsked(t *testing.T) {
 		}
 		s.launchAll(t)
 	}
+	for _, source := range []string{"prometheus", "opentsdb"} {
+		id := events.DomainID{Owner: "o", Name: source}
+		s.put(events.Envelope{Key: id.Key(), Time: s.now}, events.DomainAdded{Config: sensed(source)})
+	}
+	pass()
+	s.launchAll(t)
+	// One source hangs and another fails; whoever waits for neither does not wait.
 	hangs := &held{Source: s.gauge, let: make(chan struct{})}
-	s.term.Sources["nats"] = hangs
+	s.term.Sources["prometheus"], s.term.Sources["opentsdb"] = hangs, &gauge{fails: true}
+	reconfigured := sensed("opentsdb")
+	reconfigured.EngineConf = []byte(strings.Replace(string(reconfigured.EngineConf), `"minimum_vms":1`, `"minimum_vms":3`, 1))
+	s.put(events.Envelope{Key: events.DomainID{Owner: "o", Name: "opentsdb"}.Key(), Time: s.now}, events.DomainReconfigured{Config: reconfigured})
 	s.put(events.Envelope{Key: other.Key(), Time: s.now}, events.DomainReconfigured{Config: events.Config{EngineConf: []byte(`{"preserve_n":2}`)}})
 	s.term.note()
 	done := make(chan Result)
@@ -258,13 +268,26 @@ func TestTerm_decideAsked(t *testing.T) {
 		}
 		done <- result
 	}()
-	until(t, "the other domain is decided on", func() bool {
-		n := 0
-		s.term.Replica.View(func(state *events.State) { n = len(state.Instances(other)) })
-		return n == 2
-	})
+	for id, want := range map[events.DomainID]int{other: 2, {Owner: "o", Name: "opentsdb"}: 3, dom: 6} {
+		until(t, id.Name+" is decided on", func() bool {
+			n := 0
+			s.term.Replica.View(func(state *events.State) {
+				for _, i := range state.Instances(id) {
+					if i.State < events.Terminating {
+						n++
+					}
+				}
+			})
+			return n == want
+		})
+	}
+	select {
+	case r := <-done:
+		t.Fatalf("%+v before the one that hangs", r)
+	default:
+	}
 	close(hangs.let)
-	if r := <-done; r.Launched != 2 || strings.Count(s.out.String(), "launch") < 6 {
+	if r := <-done; r.Launched != 5 || r.Domains != 4 {
 		t.Errorf("%+v\n%s", r, s.out.String())
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync/atomic"
 	"time"
 
@@ -275,45 +274,67 @@ func (t *Term) onInputs(ctx context.Context) error {
 	return nil
 }
 
+// mostTurns is how often a pass that was asked for decides on a domain since something
+// was got for it: one that waits for metrics may then wait for an answer.
+const mostTurns = 2
+
 // decideAsked runs the decide pass that somebody asked for. Where passes are driven
 // from outside, it has metrics read, and waits for them and for the answers of
-// engines that run outside; who needs neither is decided on before.
+// engines that run outside; each domain is decided on as soon as it has its own.
 func (t *Term) decideAsked(ctx context.Context) (Result, error) {
 	if !t.ExternalDecide {
 		return t.decide(ctx, nil)
 	}
 	t.inputs.take() // what was got before is read anew
-	later, now := t.inputs.readAll(t.Clock()), map[events.DomainID]bool{}
+	later, ready := t.inputs.readAll(t.Clock()), map[events.DomainID]bool{}
 	all := t.due(nil)
 	for _, id := range all {
 		if !later[id] {
-			now[id] = true
+			ready[id] = true
 		}
 	}
-	result, err := t.decide(ctx, now)
-	// Those that wait for metrics may then wait for an answer.
-	for round := 0; round < 2 && err == nil; round++ {
-		if err = t.await(ctx); err != nil {
+	result, err := t.decide(ctx, ready)
+	for turns := map[events.DomainID]int{}; err == nil; {
+		if ready, err = t.await(ctx, later); err != nil || ready == nil {
 			break
 		}
-		got := t.inputs.take()
-		maps.Copy(got, later)
-		later = nil
-		if len(got) > 0 {
-			var more Result
-			more, err = t.decide(ctx, got)
-			result.add(more)
+		for id := range ready {
+			delete(later, id)
+			if turns[id]++; turns[id] > mostTurns {
+				delete(ready, id)
+			}
 		}
+		var more Result
+		more, err = t.decide(ctx, ready)
+		result.add(more)
 	}
 	result.Domains = len(all)
 	return result, err
 }
 
-// await waits for what is being read and asked. The pass gets on meanwhile: each of
-// them is bounded.
-func (t *Term) await(ctx context.Context) error {
+// await waits until something was read or answered, and gives the domains that can be
+// decided on, also those of later that could not be read; nil: nothing is left. The
+// pass gets on meanwhile: each of what is waited for is bounded.
+func (t *Term) await(ctx context.Context, later map[events.DomainID]bool) (map[events.DomainID]bool, error) {
 	t.passTime.Store(0)
-	return t.inputs.wait(ctx)
+	over := false
+	select {
+	case <-t.inputs.ready:
+	case <-t.inputs.nothing():
+		over = true
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	got := t.inputs.take()
+	for id := range later {
+		if over || !t.inputs.reads(id) {
+			got[id] = true
+		}
+	}
+	if over && len(got) == 0 {
+		return nil, nil //nolint:nilnil // nothing is left
+	}
+	return got, nil
 }
 
 // add adds what a further part of the same pass did.
