@@ -94,8 +94,9 @@ func (t *Term) decide(ctx context.Context, domains map[events.DomainID]bool) (Re
 	ids := t.due(domains)
 	result.Domains = len(ids)
 	for round := 0; len(ids) > 0 && round < mostRounds; round++ {
-		// A domain is decided on again only when the own last append is folded.
-		if err := t.Replica.WaitFor(ctx, t.lastAppend.Load()); err != nil {
+		// A domain is decided on again only when the own last append is folded, and with
+		// the inputs that it is known to want.
+		if err := t.catchUp(ctx); err != nil {
 			return result, err
 		}
 		clear(t.again)

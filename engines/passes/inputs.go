@@ -408,7 +408,7 @@ func (in *inputs) answer(l *look, q engines.Question) (*engines.Answer, error) {
 	defer in.mu.Unlock()
 	d := in.domains[id]
 	if d == nil {
-		return nil, nil //nolint:nilnil // the domain came to be just now: it is noted before the next decide
+		return nil, nil //nolint:nilnil // gone meanwhile
 	}
 	if answer := d.answer; answer != nil {
 		d.answer = nil

@@ -291,3 +291,34 @@ func TestTerm_decideAsked(t *testing.T) {
 		t.Errorf("%+v\n%s", r, s.out.String())
 	}
 }
+
+// TestInputs_new: whoever decides outside is asked about a domain as soon as it is
+// there, and so is a source when somebody asks for a pass.
+func TestInputs_new(t *testing.T) {
+	s := newStage(t)
+	outside := []byte(`{"subject":"s","settings":{"keep":2},"iaas_site":"s","iaas_allocation":"small","deployable_type":"w"}`)
+	s.put(events.Envelope{Key: dom.Key(), Time: s.now}, events.DomainAdded{
+		Config: events.Config{General: []byte(`{"engine_class":"external"}`), EngineConf: outside},
+	})
+	s.must(s.term.onChange(t.Context(), s.decisions))
+	for s.act() {
+	}
+	if n := strings.Count(s.out.String(), "launch"); n != 2 {
+		t.Errorf("%d launches\n%s", n, s.out.String())
+	}
+	s.term.ExternalDecide = true
+	s.gauge.values["load"] = 1
+	s.put(events.Envelope{Key: events.DomainID{Owner: "o", Name: "other"}.Key(), Time: s.now}, events.DomainAdded{Config: sensedOfDomain()})
+	_, err := s.term.decideAsked(t.Context())
+	s.must(err)
+	if s.gauge.readings() != 1 {
+		t.Errorf("%d readings", s.gauge.readings())
+	}
+}
+
+// sensedOfDomain is sensed, but for a metric of the domain itself.
+func sensedOfDomain() events.Config {
+	c := sensed("nats")
+	c.EngineConf = []byte(strings.Replace(string(c.EngineConf), "monitor_sensors", "monitor_domain_sensors", 1))
+	return c
+}
