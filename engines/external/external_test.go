@@ -3,6 +3,7 @@ package external_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -181,4 +182,49 @@ func FuzzDecodeDecision(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkEngine_Decide decides over 1,000 instances, as it is told.
+func BenchmarkEngine_Decide(b *testing.B) {
+	e, err := external.Kind("epum").New(json.RawMessage(conf), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	v := large()
+	b.ReportAllocs()
+	for b.Loop() {
+		if d, err := e.Decide(v); err != nil || len(d.Terminations) != 10 {
+			b.Fatalf("%+v, %v", d, err)
+		}
+	}
+}
+
+// BenchmarkEncodeView writes the question about 1,000 instances.
+func BenchmarkEncodeView(b *testing.B) {
+	v := large()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := engines.EncodeView(v, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// large has 1,000 instances, of which ten are to go.
+func large() *engines.View {
+	v := view(nil)
+	v.Instances, v.MaxActions = nil, 998
+	for n := range 1000 {
+		v.Instances = append(v.Instances, &events.Instance{ID: fmt.Sprintf("i%04d", n), Domain: v.Domain, State: events.Running, Health: events.HealthOK})
+	}
+	told := engines.WireDecision{Reason: "ten are too many", Target: 990}
+	for _, i := range v.Instances[:10] {
+		told.Terminations = append(told.Terminations, i.ID)
+	}
+	body, err := json.Marshal(told)
+	if err != nil {
+		panic(err)
+	}
+	v.Answer = &engines.Answer{Body: body}
+	return v
 }

@@ -307,3 +307,17 @@ func apply(instances []*events.Instance, d engines.Decision) []*events.Instance 
 	}
 	return next
 }
+
+// BenchmarkEngine_Decide decides over 1,000 instances, ten too many.
+func BenchmarkEngine_Decide(b *testing.B) {
+	e, v := engine(b, `{"preserve_n":990}`), &engines.View{MaxActions: many}
+	for n := range 1000 {
+		v.Instances = append(v.Instances, &events.Instance{ID: fmt.Sprintf("i%04d", n), State: events.Running, Health: events.HealthOK})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.Decide(v); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
