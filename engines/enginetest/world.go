@@ -6,7 +6,6 @@ package enginetest
 
 import (
 	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -58,11 +57,7 @@ func New(t rapid.TB, kind engines.Kind, conf string) *World {
 // made is an engine of the config and the memory of now.
 func (w *World) made(t rapid.TB) engines.Engine {
 	t.Helper()
-	e, err := w.Kind.New(json.RawMessage(w.Conf), w.Memory)
-	if err != nil {
-		t.Fatalf("%s: %v", w.Conf, err)
-	}
-	return e
+	return Made(t, w.Kind, w.Conf, w.Memory)
 }
 
 // Reconfigure gives the domain another config.
@@ -124,14 +119,17 @@ type Step struct {
 	News   bool // it would go on record, though it may do nothing
 }
 
+// Actions counts the launches and terminations.
+func (s *Step) Actions() int { return len(s.Launches) + len(s.Terminations) }
+
 // Decide asks the engine, twice, and one that is made anew from the memory, as after
 // a failover; they must agree and leave their view alone. What is decided is done.
 func (w *World) Decide(t rapid.TB) Step {
 	t.Helper()
 	view, before := w.View(), copies(w.Instances())
-	d := decide(t, w.engine, view)
+	d := Decided(t, w.engine, view)
 	for who, e := range map[string]engines.Engine{"the same engine": w.engine, "a new one with the last memory": w.made(t)} {
-		if again := decide(t, e, w.View()); !reflect.DeepEqual(d, again) { // cmp is slow where all is equal
+		if again := Decided(t, e, w.View()); !reflect.DeepEqual(d, again) { // cmp is slow where all is equal
 			t.Fatalf("%s decides otherwise: %s", who, cmp.Diff(d, again))
 		}
 	}
@@ -141,12 +139,11 @@ func (w *World) Decide(t rapid.TB) Step {
 	if d.Reason == "" || !isJSON(d.Memory) || !isJSON(d.Saw) || len(d.Memory) > events.MaxMemoryBytes {
 		t.Fatalf("no good decision: %+v", d)
 	}
-	actions := len(d.Launches) + len(d.Terminations)
-	if actions > w.MaxActions {
-		t.Fatalf("%d actions, at most %d are allowed", actions, w.MaxActions)
-	}
 	s := Step{Decision: d, Before: view.Instances}
-	s.News = actions > 0 || string(w.Memory) != string(d.Memory) || words(w.reason) != words(d.Reason)
+	if s.Actions() > w.MaxActions {
+		t.Fatalf("%d actions, at most %d are allowed", s.Actions(), w.MaxActions)
+	}
+	s.News = s.Actions() > 0 || string(w.Memory) != string(d.Memory) || words(w.reason) != words(d.Reason)
 	w.Memory, w.reason = d.Memory, d.Reason
 	for _, launch := range d.Launches {
 		until, attempt := engines.BackOff(s.Before, launch.Site)
@@ -164,15 +161,6 @@ func (w *World) Decide(t rapid.TB) Step {
 
 // isJSON says whether a document, where there is one, is readable.
 func isJSON(document json.RawMessage) bool { return document == nil || json.Valid(document) }
-
-func decide(t rapid.TB, e engines.Engine, v *engines.View) engines.Decision {
-	t.Helper()
-	d, err := e.Decide(v)
-	if err != nil {
-		t.Fatalf("decide: %v", err)
-	}
-	return d
-}
 
 func copies(instances []*events.Instance) (list []events.Instance) {
 	for _, i := range instances {
@@ -192,7 +180,7 @@ func words(reason string) string {
 }
 
 func (w *World) launch(l engines.Launch, attempt int) (id string) {
-	id = fmt.Sprintf("i%05d", w.ids)
+	id = ID(w.ids)
 	w.ids++
 	w.happens(domain.InstanceKey(id), events.LaunchRequested{
 		LaunchID: "l" + id, DeployableType: l.DeployableType, Site: l.Site, Allocation: l.Allocation, ExtraVars: l.ExtraVars, Attempt: attempt,
@@ -200,7 +188,7 @@ func (w *World) launch(l engines.Launch, attempt int) (id string) {
 	return id
 }
 
-// Add puts instances into the world, with the ids i00000, i00001, …
+// Add puts instances into the world, with the ids of ID
 func (w *World) Add(n int, state events.InstanceState) {
 	for range n {
 		w.report(w.launch(engines.Launch{}, 0), state)

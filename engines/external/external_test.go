@@ -2,8 +2,6 @@ package external_test
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/external"
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -19,44 +18,29 @@ const conf = `{"subject":"policies.web","iaas_site":"s","deployable_type":"t"}`
 
 func TestKind_Validate(t *testing.T) {
 	kind := external.Kind("epum")
-	for _, tt := range []struct {
-		name, conf     string
-		incomplete     bool
-		field, message string // "": accepted
-	}{
-		{name: "the least", conf: `{"subject":"a"}`},
-		{name: "all", conf: `{"subject":"a.b-c","timeout":0.5,"settings":{"x":[1]},"iaas_site":"s","iaas_allocation":"a","deployable_type":"t","provisioner_vars":{},"sensor_type":"nats","monitor_sensors":["load"]}`},
-		{name: "nothing", conf: `{}`, field: "subject", message: "is required"},
-		{name: "nothing, incomplete", conf: `{}`, incomplete: true},
-		{name: "null", conf: `{"subject":null}`, field: "subject", message: "is required"},
-		{name: "empty", conf: `{"subject":""}`, field: "subject", message: "must have 1 to"},
-		{name: "the server's own", conf: `{"subject":"$JS.API.STREAM.PURGE.epum_events"}`, field: "subject", message: "server's own"},
-		{name: "an inbox", conf: `{"subject":"_INBOX.a"}`, field: "subject", message: "server's own"},
-		{name: "epum's own", conf: `{"subject":"epum.cmd.bob.remove_domain"}`, field: "subject", message: "epum's own"},
-		{name: "the prefix itself", conf: `{"subject":"epum"}`, field: "subject", message: "epum's own"},
-		{name: "only like the prefix", conf: `{"subject":"epumx.a"}`},
-		{name: "wildcard", conf: `{"subject":"a.*"}`, field: "subject", message: "wildcards"},
-		{name: "empty token", conf: `{"subject":"a..b"}`, field: "subject", message: "tokens"},
-		{name: "a blank", conf: `{"subject":"a b"}`, field: "subject", message: "tokens"},
-		{name: "too long", conf: `{"subject":"` + strings.Repeat("a", 2000) + `"}`, field: "subject", message: "must have 1 to"},
-		{name: "no time", conf: `{"subject":"a","timeout":0}`, field: "timeout", message: "above 0"},
-		{name: "too much time", conf: `{"subject":"a","timeout":31}`, field: "timeout", message: "at most 30"},
-		{name: "settings of another kind", conf: `{"subject":"a","settings":[1]}`, field: "settings", message: "JSON object"},
-		{name: "unknown", conf: `{"subject":"a","preserve_n":1}`, field: "preserve_n", message: "not known"},
-		{name: "bad site", conf: `{"subject":"a","iaas_site":".."}`, field: "iaas_site", message: "must be a name"},
-		{name: "bad source", conf: `{"subject":"a","sensor_type":"x"}`, field: "sensor_type", message: "one of"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			err := kind.Validate(json.RawMessage(tt.conf), !tt.incomplete)
-			refused, ok := errors.AsType[*engines.FieldError](err)
-			switch {
-			case tt.field == "" && err != nil:
-				t.Fatal(err)
-			case tt.field != "" && (!ok || refused.Field != "engine_conf."+tt.field || !strings.Contains(refused.Message, tt.message)):
-				t.Fatalf("got %v, want %s: …%s…", err, tt.field, tt.message)
-			}
-		})
-	}
+	enginetest.CheckConfs(t, kind, []enginetest.Given{
+		{Conf: `{"subject":"a"}`},
+		{Conf: `{"subject":"a.b-c","timeout":0.5,"settings":{"x":[1]},"iaas_site":"s","iaas_allocation":"a","deployable_type":"t","provisioner_vars":{},"sensor_type":"nats","monitor_sensors":["load"]}`},
+		{Conf: `{}`, Field: "subject", Message: "is required"},
+		{Conf: `{}`, Incomplete: true},
+		{Conf: `{"subject":null}`, Field: "subject", Message: "is required"},
+		{Conf: `{"subject":""}`, Field: "subject", Message: "must have 1 to"},
+		{Conf: `{"subject":"$JS.API.STREAM.PURGE.epum_events"}`, Field: "subject", Message: "server's own"},
+		{Conf: `{"subject":"_INBOX.a"}`, Field: "subject", Message: "server's own"},
+		{Conf: `{"subject":"epum.cmd.bob.remove_domain"}`, Field: "subject", Message: "epum's own"},
+		{Conf: `{"subject":"epum"}`, Field: "subject", Message: "epum's own"},
+		{Conf: `{"subject":"epumx.a"}`},
+		{Conf: `{"subject":"a.*"}`, Field: "subject", Message: "wildcards"},
+		{Conf: `{"subject":"a..b"}`, Field: "subject", Message: "tokens"},
+		{Conf: `{"subject":"a b"}`, Field: "subject", Message: "tokens"},
+		{Conf: `{"subject":"` + strings.Repeat("a", 2000) + `"}`, Field: "subject", Message: "must have 1 to"},
+		{Conf: `{"subject":"a","timeout":0}`, Field: "timeout", Message: "above 0"},
+		{Conf: `{"subject":"a","timeout":31}`, Field: "timeout", Message: "at most 30"},
+		{Conf: `{"subject":"a","settings":[1]}`, Field: "settings", Message: "JSON object"},
+		{Conf: `{"subject":"a","preserve_n":1}`, Field: "preserve_n", Message: "not known"},
+		{Conf: `{"subject":"a","iaas_site":".."}`, Field: "iaas_site", Message: "must be a name"},
+		{Conf: `{"subject":"a","sensor_type":"x"}`, Field: "sensor_type", Message: "one of"},
+	})
 }
 
 // view has two instances that run, of which one is ill.
@@ -73,15 +57,7 @@ func view(answer *engines.Answer) *engines.View {
 
 func decide(t *testing.T, v *engines.View) engines.Decision {
 	t.Helper()
-	e, err := external.Kind("epum").New(json.RawMessage(conf), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := e.Decide(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
+	return enginetest.Decided(t, enginetest.Made(t, external.Kind("epum"), conf, nil), v)
 }
 
 func TestEngine_Decide(t *testing.T) {

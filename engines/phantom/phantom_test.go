@@ -2,7 +2,6 @@ package phantom_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,28 +22,10 @@ func conf(size int, more string) string {
 	return fmt.Sprintf(`{"domain_desired_size":%d,"iaas_site":"s","iaas_allocation":"a","deployable_type":"t"%s}`, size, more)
 }
 
-func newEngine(t testing.TB, conf string) engines.Engine {
-	t.Helper()
-	e, err := phantom.Kind().New(json.RawMessage(conf), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-// fleet are running instances i0, i1, …
-func fleet(n int) []*events.Instance {
-	var instances []*events.Instance
-	for n := range n {
-		instances = append(instances, &events.Instance{ID: fmt.Sprintf("i%d", n), Site: "s", State: events.Running, Health: events.HealthOK})
-	}
-	return instances
-}
-
 func TestEngine_Decide(t *testing.T) {
-	ill := fleet(2)
+	ill := enginetest.Running(2)
 	ill[0].Health = events.HealthMissing
-	gone := fleet(2)
+	gone := enginetest.Running(2)
 	gone[0].State, gone[1].State = events.Failed, events.Terminating
 	for _, tt := range []struct {
 		name      string
@@ -59,18 +40,15 @@ func TestEngine_Decide(t *testing.T) {
 		{"none wanted", conf(0, ""), nil, 9, 0, "", events.EngineStable, "no instance is wanted"},
 		{"the first", conf(2, ""), nil, 9, 2, "", events.EnginePending, "launch 2"},
 		{"the limit", conf(20, ""), nil, 9, 9, "", events.EnginePending, "launch 9"},
-		{"all run", conf(2, ""), fleet(2), 9, 0, "", events.EngineStable, "all 2 wanted instances are running"},
+		{"all run", conf(2, ""), enginetest.Running(2), 9, 0, "", events.EngineStable, "all 2 wanted instances are running"},
 		{"what failed or ends is launched anew at once", conf(2, ""), gone, 9, 2, "", events.EnginePending, "launch 2"},
-		{"unhealthy", conf(2, ""), ill, 9, 1, "i0", events.EnginePending, "terminate 1 unhealthy"},
-		{"surplus", conf(1, ""), fleet(3), 9, 0, "i2 i1", events.EnginePending, "terminate 2"},
-		{"surplus: retirable ones first", conf(1, `,"retirable_nodes":["i0","x"]`), fleet(3), 9, 0, "i0 i2", events.EnginePending, "terminate 2"},
-		{"retirable ones that are wanted", conf(3, `,"retirable_nodes":"i0, i1"`), fleet(3), 9, 0, "", events.EngineStable, "running"},
+		{"unhealthy", conf(2, ""), ill, 9, 1, "i00000", events.EnginePending, "terminate 1 unhealthy"},
+		{"surplus", conf(1, ""), enginetest.Running(3), 9, 0, "i00002 i00001", events.EnginePending, "terminate 2"},
+		{"surplus: retirable ones first", conf(1, `,"retirable_nodes":["i00000","x"]`), enginetest.Running(3), 9, 0, "i00000 i00002", events.EnginePending, "terminate 2"},
+		{"retirable ones that are wanted", conf(3, `,"retirable_nodes":"i00000, i00001"`), enginetest.Running(3), 9, 0, "", events.EngineStable, "running"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := newEngine(t, tt.conf).Decide(&engines.View{Instances: tt.instances, MaxActions: tt.most})
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := enginetest.Decided(t, enginetest.Made(t, phantom.Kind(), tt.conf, nil), &engines.View{Instances: tt.instances, MaxActions: tt.most})
 			want := slices.Repeat([]engines.Launch{{DeployableType: "t", Site: "s", Allocation: "a"}}, tt.launches)
 			if diff := cmp.Diff(want, append([]engines.Launch{}, d.Launches...)); diff != "" {
 				t.Error(diff)
@@ -84,49 +62,30 @@ func TestEngine_Decide(t *testing.T) {
 
 func TestKind_Validate(t *testing.T) {
 	kind := phantom.Kind()
-	for _, tt := range []struct {
-		conf       string
-		incomplete bool
-		field      string // "": accepted
-		message    string // a part of it
-	}{
-		{conf: conf(0, "")},
-		{conf: conf(3, `,"provisioner_vars":{"a":1},"retirable_nodes":null`)},
-		{conf: ``, incomplete: true},
-		{conf: `{"domain_desired_size":null,"iaas_site":"s"}`, incomplete: true},
-		{conf: ``, field: "domain_desired_size", message: "is required"},
-		{conf: conf(-1, ""), field: "domain_desired_size", message: "is -1, but must be an integer of 0 or more"},
-		{conf: `{"domain_desired_size":-1}`, incomplete: true, field: "domain_desired_size"},
-		{conf: `{"domain_desired_size":1.5}`, field: "domain_desired_size", message: "must be an integer"},
-		{conf: `{"domain_desired_size":1}`, field: "iaas_site", message: "is required"},
-		{conf: `{"domain_desired_size":1,"iaas_site":".."}`, field: "iaas_site", message: "must be a name"},
-		{conf: `{"domain_desired_size":1,"iaas_site":"s"}`, field: "iaas_allocation", message: "is required"},
-		{conf: `{"domain_desired_size":1,"iaas_site":"s","iaas_allocation":"a"}`, field: "deployable_type", message: "is required"},
-		{conf: conf(1, `,"retirable_nodes":[1]`), field: "retirable_nodes"},
-		{conf: conf(1, `,"provisioner_vars":[]`), field: "provisioner_vars", message: "must be a JSON object"},
-		{conf: conf(1, `,"preserve_n":1`), field: "preserve_n", message: "is not known"},
-	} {
-		err := kind.Validate(json.RawMessage(tt.conf), !tt.incomplete)
-		refused, ok := errors.AsType[*engines.FieldError](err)
-		switch {
-		case tt.field == "" && err != nil:
-			t.Errorf("%s: %v", tt.conf, err)
-		case tt.field != "" && (!ok || refused.Field != "engine_conf."+tt.field || !strings.Contains(refused.Message, tt.message)):
-			t.Errorf("%s: got %v, want one about %s", tt.conf, err, tt.field)
-		}
-	}
+	enginetest.CheckConfs(t, kind, []enginetest.Given{
+		{Conf: conf(0, "")},
+		{Conf: conf(3, `,"provisioner_vars":{"a":1},"retirable_nodes":null`)},
+		{Conf: ``, Incomplete: true},
+		{Conf: `{"domain_desired_size":null,"iaas_site":"s"}`, Incomplete: true},
+		{Conf: ``, Field: "domain_desired_size", Message: "is required"},
+		{Conf: conf(-1, ""), Field: "domain_desired_size", Message: "is -1, but must be an integer of 0 or more"},
+		{Conf: `{"domain_desired_size":-1}`, Incomplete: true, Field: "domain_desired_size"},
+		{Conf: `{"domain_desired_size":1.5}`, Field: "domain_desired_size", Message: "must be an integer"},
+		{Conf: `{"domain_desired_size":1}`, Field: "iaas_site", Message: "is required"},
+		{Conf: `{"domain_desired_size":1,"iaas_site":".."}`, Field: "iaas_site", Message: "must be a name"},
+		{Conf: `{"domain_desired_size":1,"iaas_site":"s"}`, Field: "iaas_allocation", Message: "is required"},
+		{Conf: `{"domain_desired_size":1,"iaas_site":"s","iaas_allocation":"a"}`, Field: "deployable_type", Message: "is required"},
+		{Conf: conf(1, `,"retirable_nodes":[1]`), Field: "retirable_nodes"},
+		{Conf: conf(1, `,"provisioner_vars":[]`), Field: "provisioner_vars", Message: "must be a JSON object"},
+		{Conf: conf(1, `,"preserve_n":1`), Field: "preserve_n", Message: "is not known"},
+	})
 	if kind.Name != "phantom" || !slices.Contains(kind.Aliases, "epu.decisionengine.impls.phantom.PhantomSingleSiteEngine") {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
-	}
-	for _, key := range []string{"domain_desired_size", "iaas_site", "iaas_allocation", "deployable_type", "provisioner_vars", "retirable_nodes"} {
-		if !strings.Contains(kind.Doc, "`"+key+"`") {
-			t.Errorf("the documentation lacks %s", key)
-		}
 	}
 }
 
 func TestEngine_Reconfigure(t *testing.T) {
-	e := newEngine(t, conf(1, ""))
+	e := enginetest.Made(t, phantom.Kind(), conf(1, ""), nil)
 	for _, tt := range []struct {
 		conf string
 		ok   bool
@@ -173,10 +132,8 @@ func TestEngine_DecideProperties(t *testing.T) {
 
 // BenchmarkEngine_Decide decides over 1,000 instances, ten too many.
 func BenchmarkEngine_Decide(b *testing.B) {
-	e, v := newEngine(b, conf(990, "")), &engines.View{Instances: fleet(1000), MaxActions: enginetest.Many}
+	e, v := enginetest.Made(b, phantom.Kind(), conf(990, ""), nil), &engines.View{Instances: enginetest.Running(1000), MaxActions: enginetest.Many}
 	for b.Loop() {
-		if _, err := e.Decide(v); err != nil {
-			b.Fatal(err)
-		}
+		enginetest.Decided(b, e, v)
 	}
 }

@@ -2,7 +2,6 @@ package phantommulti_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,20 +22,12 @@ func conf(a, b int, more string) string {
 	return fmt.Sprintf(`{"clouds":[{"site_name":"a","size":%d},{"site_name":"b","size":%d}],"dtname":"t","iaas_allocation":"m"%s}`, a, b, more)
 }
 
-func newEngine(t testing.TB, conf string) engines.Engine {
-	t.Helper()
-	e, err := phantommulti.Kind().New(json.RawMessage(conf), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-// fleet are running instances i0, i1, … at such sites.
+// fleet are running instances at such sites.
 func fleet(sites string) []*events.Instance {
-	var instances []*events.Instance
-	for n, site := range strings.Fields(sites) {
-		instances = append(instances, &events.Instance{ID: fmt.Sprintf("i%d", n), Site: site, State: events.Running, Health: events.HealthOK})
+	at := strings.Fields(sites)
+	instances := enginetest.Running(len(at))
+	for n, i := range instances {
+		i.Site = at[n]
 	}
 	return instances
 }
@@ -59,16 +50,13 @@ func TestEngine_Decide(t *testing.T) {
 		{"by rank", `{"clouds":[{"site_name":"a","size":1,"rank":2},{"site_name":"b","size":1,"rank":1}],"deployable_type":"t","iaas_allocation":"m"}`, nil, 9, "b a", "", events.EnginePending, "site b"},
 		{"the limit", conf(2, 2, ""), nil, 3, "a a b", "", events.EnginePending, "launch 1"},
 		{"all run", conf(1, 1, ""), fleet("a b"), 9, "", "", events.EngineStable, "all 1 wanted instances are running"},
-		{"each site for itself", conf(1, 2, ""), fleet("a a b"), 9, "b", "i1", events.EnginePending, "site b: 1 of 2"},
-		{"unhealthy", conf(1, 1, ""), ill, 9, "a", "i0", events.EnginePending, "terminate 1 unhealthy"},
-		{"retirable ones first", conf(1, 1, `,"retirable_nodes":["i0"]`), fleet("a a b"), 9, "", "i0", events.EnginePending, "terminate 1"},
-		{"a site no longer listed", conf(1, 1, ""), fleet("x a b y"), 9, "", "i0 i3", events.EnginePending, "site x, which is not in clouds: 1 instances are there and 0 are wanted"},
+		{"each site for itself", conf(1, 2, ""), fleet("a a b"), 9, "b", "i00001", events.EnginePending, "site b: 1 of 2"},
+		{"unhealthy", conf(1, 1, ""), ill, 9, "a", "i00000", events.EnginePending, "terminate 1 unhealthy"},
+		{"retirable ones first", conf(1, 1, `,"retirable_nodes":["i00000"]`), fleet("a a b"), 9, "", "i00000", events.EnginePending, "terminate 1"},
+		{"a site no longer listed", conf(1, 1, ""), fleet("x a b y"), 9, "", "i00000 i00003", events.EnginePending, "site x, which is not in clouds: 1 instances are there and 0 are wanted"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := newEngine(t, tt.conf).Decide(&engines.View{Instances: tt.instances, MaxActions: tt.most})
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := enginetest.Decided(t, enginetest.Made(t, phantommulti.Kind(), tt.conf, nil), &engines.View{Instances: tt.instances, MaxActions: tt.most})
 			var launches []engines.Launch
 			for site := range strings.FieldsSeq(tt.launches) {
 				launches = append(launches, engines.Launch{DeployableType: "t", Site: site, Allocation: "m"})
@@ -85,51 +73,32 @@ func TestEngine_Decide(t *testing.T) {
 
 func TestKind_Validate(t *testing.T) {
 	kind := phantommulti.Kind()
-	for _, tt := range []struct {
-		conf       string
-		incomplete bool
-		field      string // "": accepted
-		message    string // a part of it
-	}{
-		{conf: conf(0, 3, "")},
-		{conf: conf(0, 3, `,"provisioner_vars":{"a":1},"retirable_nodes":null,"deployable_type":"t"`)},
-		{conf: ``, incomplete: true},
-		{conf: `{"clouds":[{}]}`, incomplete: true},
-		{conf: ``, field: "clouds", message: "is required"},
-		{conf: conf(1, -1, ""), field: "clouds.1.size", message: `is -1, but must be an integer from 0 to 1000000 (site "b")`},
-		{conf: `{"clouds":[{"site_name":"b","size":-1}]}`, incomplete: true, field: "clouds.0.size"},
-		{conf: `{"clouds":[{"site_name":"b","size":true}]}`, field: "clouds.0.size", message: `must be an integer (site "b")`},
-		{conf: `{"clouds":[{"site_name":"b"}]}`, field: "clouds.0.size", message: "is required"},
-		{conf: `{"clouds":[{"size":1}]}`, field: "clouds.0.site_name", message: "is required"},
-		{conf: `{"clouds":[{"site_name":"a","size":1},{"site_name":"a","size":1}]}`, field: "clouds.1.site_name", message: "already"},
-		{conf: `{"clouds":[{"site_name":"a","size":1}],"dtname":".."}`, field: "dtname", message: "must be a name"},
-		{conf: `{"clouds":[{"site_name":"a","size":1}],"deployable_type":".."}`, field: "deployable_type", message: "must be a name"},
-		{conf: `{"clouds":[{"site_name":"a","size":1}],"dtname":"t"}`, field: "iaas_allocation", message: "is required"},
-		{conf: conf(1, 1, `,"deployable_type":"u"`), field: "deployable_type", message: "give one of them"},
-		{conf: conf(1, 1, `,"retirable_nodes":[1]`), field: "retirable_nodes"},
-		{conf: conf(1, 1, `,"minimum_vms":1`), field: "minimum_vms", message: "is not known"},
-	} {
-		err := kind.Validate(json.RawMessage(tt.conf), !tt.incomplete)
-		refused, ok := errors.AsType[*engines.FieldError](err)
-		switch {
-		case tt.field == "" && err != nil:
-			t.Errorf("%s: %v", tt.conf, err)
-		case tt.field != "" && (!ok || refused.Field != "engine_conf."+tt.field || !strings.Contains(refused.Message, tt.message)):
-			t.Errorf("%s: got %v, want one about %s", tt.conf, err, tt.field)
-		}
-	}
+	enginetest.CheckConfs(t, kind, []enginetest.Given{
+		{Conf: conf(0, 3, "")},
+		{Conf: conf(0, 3, `,"provisioner_vars":{"a":1},"retirable_nodes":null,"deployable_type":"t"`)},
+		{Conf: ``, Incomplete: true},
+		{Conf: `{"clouds":[{}]}`, Incomplete: true},
+		{Conf: ``, Field: "clouds", Message: "is required"},
+		{Conf: conf(1, -1, ""), Field: "clouds.1.size", Message: `is -1, but must be an integer from 0 to 1000000 (site "b")`},
+		{Conf: `{"clouds":[{"site_name":"b","size":-1}]}`, Incomplete: true, Field: "clouds.0.size"},
+		{Conf: `{"clouds":[{"site_name":"b","size":true}]}`, Field: "clouds.0.size", Message: `must be an integer (site "b")`},
+		{Conf: `{"clouds":[{"site_name":"b"}]}`, Field: "clouds.0.size", Message: "is required"},
+		{Conf: `{"clouds":[{"size":1}]}`, Field: "clouds.0.site_name", Message: "is required"},
+		{Conf: `{"clouds":[{"site_name":"a","size":1},{"site_name":"a","size":1}]}`, Field: "clouds.1.site_name", Message: "already"},
+		{Conf: `{"clouds":[{"site_name":"a","size":1}],"dtname":".."}`, Field: "dtname", Message: "must be a name"},
+		{Conf: `{"clouds":[{"site_name":"a","size":1}],"deployable_type":".."}`, Field: "deployable_type", Message: "must be a name"},
+		{Conf: `{"clouds":[{"site_name":"a","size":1}],"dtname":"t"}`, Field: "iaas_allocation", Message: "is required"},
+		{Conf: conf(1, 1, `,"deployable_type":"u"`), Field: "deployable_type", Message: "give one of them"},
+		{Conf: conf(1, 1, `,"retirable_nodes":[1]`), Field: "retirable_nodes"},
+		{Conf: conf(1, 1, `,"minimum_vms":1`), Field: "minimum_vms", Message: "is not known"},
+	})
 	if kind.Name != "phantom_multi" || !slices.Contains(kind.Aliases, "epu.decisionengine.impls.phantom_multi.PhantomMultiNEngine") {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
-	}
-	for _, key := range []string{"clouds", "site_name", "size", "rank", "dtname", "deployable_type", "iaas_allocation", "provisioner_vars", "retirable_nodes"} {
-		if !strings.Contains(kind.Doc, "`"+key+"`") {
-			t.Errorf("the documentation lacks %s", key)
-		}
 	}
 }
 
 func TestEngine_Reconfigure(t *testing.T) {
-	e := newEngine(t, conf(1, 0, ""))
+	e := enginetest.Made(t, phantommulti.Kind(), conf(1, 0, ""), nil)
 	for _, tt := range []struct {
 		conf string
 		ok   bool
@@ -189,10 +158,8 @@ func TestEngine_DecideProperties(t *testing.T) {
 
 // BenchmarkEngine_Decide decides over 1,000 instances, ten too many at each site.
 func BenchmarkEngine_Decide(b *testing.B) {
-	e, v := newEngine(b, conf(490, 490, "")), &engines.View{Instances: fleet(strings.Repeat("a b ", 500)), MaxActions: enginetest.Many}
+	e, v := enginetest.Made(b, phantommulti.Kind(), conf(490, 490, ""), nil), &engines.View{Instances: fleet(strings.Repeat("a b ", 500)), MaxActions: enginetest.Many}
 	for b.Loop() {
-		if _, err := e.Decide(v); err != nil {
-			b.Fatal(err)
-		}
+		enginetest.Decided(b, e, v)
 	}
 }

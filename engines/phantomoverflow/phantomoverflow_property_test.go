@@ -225,7 +225,7 @@ func TestEngine_Outage(t *testing.T) {
 
 // BenchmarkEngine_Decide decides over 1,000 instances at three sites.
 func BenchmarkEngine_Decide(b *testing.B) {
-	e := newEngine(b, conf("a:500 b:500 c:-1", `"minimum_vms":990,"maximum_vms":2000,"metric":"q","monitor_domain_sensors":["q"]`), nil)
+	e := enginetest.Made(b, phantomoverflow.Kind(), conf("a:500 b:500 c:-1", `"minimum_vms":990,"maximum_vms":2000,"metric":"q","monitor_domain_sensors":["q"]`), nil)
 	var instances []*events.Instance
 	for n := range 1000 {
 		i := &events.Instance{
@@ -237,12 +237,10 @@ func BenchmarkEngine_Decide(b *testing.B) {
 		instances = append(instances, i)
 	}
 	v := &engines.View{
-		Now: at(100), Instances: instances, MaxActions: many, Memory: []byte(`{"wanted":990}`),
+		Now: at(100), Instances: instances, MaxActions: enginetest.Many, Memory: []byte(`{"wanted":990}`),
 		Readings: engines.Readings{"q": {engines.OfDomain: {Value: 1, Time: at(90)}}},
 	}
 	for b.Loop() {
-		if _, err := e.Decide(v); err != nil {
-			b.Fatal(err)
-		}
+		enginetest.Decided(b, e, v)
 	}
 }

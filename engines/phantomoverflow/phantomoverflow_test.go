@@ -11,30 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/phantomoverflow"
 	"github.com/seed-524e47bf/epum/events"
 )
-
-const many = 998 // actions a decision may have
 
 var began = time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 
 // at is so many seconds after began.
 func at(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
-
-type failer interface {
-	Helper()
-	Fatalf(string, ...any)
-}
-
-func newEngine(t failer, conf string, memory json.RawMessage) engines.Engine {
-	t.Helper()
-	e, err := phantomoverflow.Kind().New(json.RawMessage(conf), memory)
-	if err != nil {
-		t.Fatalf("%s: %v", conf, err)
-	}
-	return e
-}
 
 // conf is one with sites such as "a:2" and further keys.
 func conf(sites, more string) string {
@@ -135,10 +120,7 @@ func TestEngine_Decide(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := newEngine(t, tt.conf, nil).Decide(&engines.View{Now: at(600), Instances: tt.instances, MaxActions: many})
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := enginetest.Decided(t, enginetest.Made(t, phantomoverflow.Kind(), tt.conf, nil), &engines.View{Now: at(600), Instances: tt.instances, MaxActions: enginetest.Many})
 			if got := sites(d); got != tt.launches {
 				t.Errorf("launches %q, want %q", got, tt.launches)
 			}
@@ -163,7 +145,7 @@ func TestEngine_Decide(t *testing.T) {
 // TestEngine_DecideLimit: what goes comes before what is launched, and both within
 // the limit.
 func TestEngine_DecideLimit(t *testing.T) {
-	e := newEngine(t, conf("a:5 b:5", `"minimum_vms":4`), nil)
+	e := enginetest.Made(t, phantomoverflow.Kind(), conf("a:5 b:5", `"minimum_vms":4`), nil)
 	for most, want := range map[int]string{1: "0 1", 2: "0 2", 3: "1 2", 9: "4 2"} {
 		d, err := e.Decide(&engines.View{Now: began, Instances: fleet("a broke", "b broke"), MaxActions: most})
 		if got := fmt.Sprint(len(d.Launches), " ", len(d.Terminations)); err != nil || got != want {
@@ -244,11 +226,8 @@ func TestEngine_Breaker(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := &engines.View{Now: at(tt.now), Instances: tt.instances, MaxActions: many, Memory: json.RawMessage(tt.memory)}
-			d, err := newEngine(t, c, v.Memory).Decide(v)
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := &engines.View{Now: at(tt.now), Instances: tt.instances, MaxActions: enginetest.Many, Memory: json.RawMessage(tt.memory)}
+			d := enginetest.Decided(t, enginetest.Made(t, phantomoverflow.Kind(), c, v.Memory), v)
 			if got := sites(d); got != tt.launches {
 				t.Errorf("launches %q, want %q", got, tt.launches)
 			}
@@ -259,7 +238,7 @@ func TestEngine_Breaker(t *testing.T) {
 				t.Errorf("keeps %s, want %s", d.Memory, tt.keeps)
 			}
 			v.Memory = d.Memory
-			again, err := newEngine(t, c, v.Memory).Decide(v)
+			again, err := enginetest.Made(t, phantomoverflow.Kind(), c, v.Memory).Decide(v)
 			if diff := cmp.Diff(d, again); err != nil || diff != "" {
 				t.Errorf("with its memory it decides otherwise: %v %s", err, diff)
 			}
@@ -279,7 +258,7 @@ func TestEngine_MemorySize(t *testing.T) {
 		one[3].StateTime = one[3].StateTime.Add(123456789)
 		instances = append(instances, one...)
 	}
-	d, err := newEngine(t, conf(list, `"minimum_vms":9`), nil).Decide(&engines.View{Now: at(41), Instances: instances, MaxActions: many})
+	d, err := enginetest.Made(t, phantomoverflow.Kind(), conf(list, `"minimum_vms":9`), nil).Decide(&engines.View{Now: at(41), Instances: instances, MaxActions: enginetest.Many})
 	if err != nil || len(d.Memory) < 10_000 || len(d.Memory) > events.MaxMemoryBytes {
 		t.Errorf("keeps %d bytes, at most %d are allowed; %v", len(d.Memory), events.MaxMemoryBytes, err)
 	}
@@ -288,8 +267,8 @@ func TestEngine_MemorySize(t *testing.T) {
 // TestEngine_Spared: an unhealthy instance that is to wait counts, and is no
 // reason to think that another one may go.
 func TestEngine_Spared(t *testing.T) {
-	e := newEngine(t, conf("a:2 b:2", `"minimum_vms":2`), nil)
-	v := &engines.View{Now: at(600), Instances: fleet("a runs MISSING", "a runs"), MaxActions: many, Spared: map[string]bool{"i0": true}}
+	e := enginetest.Made(t, phantomoverflow.Kind(), conf("a:2 b:2", `"minimum_vms":2`), nil)
+	v := &engines.View{Now: at(600), Instances: fleet("a runs MISSING", "a runs"), MaxActions: enginetest.Many, Spared: map[string]bool{"i0": true}}
 	if d, err := e.Decide(v); err != nil || len(d.Launches)+len(d.Terminations) > 0 || d.State != events.EnginePending {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -325,11 +304,8 @@ func TestEngine_Scale(t *testing.T) {
 		{"too few to go down", "", loads(0), "", "", "is below 1, but no fresh load of 2 of 3 running instances is known: stay at 3", `{"wanted":3}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			v := &engines.View{Now: at(100), Instances: three, Readings: tt.readings, MaxActions: many, Memory: json.RawMessage(tt.memory)}
-			d, err := newEngine(t, c, nil).Decide(v)
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := &engines.View{Now: at(100), Instances: three, Readings: tt.readings, MaxActions: enginetest.Many, Memory: json.RawMessage(tt.memory)}
+			d := enginetest.Decided(t, enginetest.Made(t, phantomoverflow.Kind(), c, nil), v)
 			if sites(d) != tt.launches || strings.Join(d.Terminations, " ") != tt.victims || string(d.Memory) != tt.keeps || !strings.Contains(d.Reason, tt.reason) {
 				t.Errorf("launches %q, terminates %q, keeps %s, %q", sites(d), d.Terminations, d.Memory, d.Reason)
 			}
@@ -338,13 +314,9 @@ func TestEngine_Scale(t *testing.T) {
 }
 
 func TestEngine_Reconfigure(t *testing.T) {
-	e := newEngine(t, conf("a:-1", `"minimum_vms":1`), nil)
+	e := enginetest.Made(t, phantomoverflow.Kind(), conf("a:-1", `"minimum_vms":1`), nil)
 	launched := func() string {
-		d, err := e.Decide(&engines.View{MaxActions: many})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sites(d)
+		return sites(enginetest.Decided(t, e, &engines.View{MaxActions: enginetest.Many}))
 	}
 	if err := e.Reconfigure(json.RawMessage(conf("b:-1", `"minimum_vms":2`))); err != nil || launched() != "b2" {
 		t.Errorf("%s, %v", launched(), err)

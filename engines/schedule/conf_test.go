@@ -1,109 +1,72 @@
 package schedule_test
 
 import (
-	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 )
 
 func TestKind_Validate(t *testing.T) {
 	k := kind()
 	one := func(keys string) string { return fixed(`{"cron":"0 8 * * *","size":1},{` + keys + `}`) }
-	for _, tt := range []struct {
-		conf       string
-		incomplete bool
-		field      string // "": accepted
-		message    string // a part of it
-	}{
-		{conf: one(`"cron":"*/5 22-2 1,15 jan-MAR 7","time_zone":"Europe/Berlin","size":0`)},
-		{conf: one(`"cron":" 0  8 ? * Mon#","size":0`), field: "schedules.1.cron"},
-		{conf: one(`"cron":"0 8 ? * *","size":0,"time_zone":null,"minimum":null`)},
-		{conf: one(`"cron":"0 0 29 2 *","size":0`)},
-		{conf: tracked(`{"cron":"0 8 * * *","minimum":1},{"cron":"0 9 * * *","maximum":7},{"cron":"0 9 * * *","minimum":7,"maximum":7}`)},
-		{conf: `{"schedules":[{"cron":"0 8 * * *","size":1}],"engine_class":"epu.decisionengine.impls.simplest.SimplestEngine","engine_conf":{"preserve_n":1},"provisioner_vars":{"a":1}}`},
-		{conf: ``, incomplete: true},
-		{conf: `{}`, incomplete: true},
-		{conf: `{"schedules":[{"cron":"0 8 * * *","size":1}]}`, incomplete: true},
-		{conf: ``, field: "engine_conf.preserve_n", message: "required"},
-		{conf: `{"engine_conf":{"preserve_n":1}}`, field: "schedules", message: "required"},
-		{conf: `{"schedules":[],"engine_conf":{"preserve_n":1}}`, field: "schedules", message: "required"},
-		{conf: `{"engine_conf":{"preserve_n":-1}}`, incomplete: true, field: "engine_conf.preserve_n"},
-		{conf: `{"engine_conf":{"target_value":1}}`, incomplete: true, field: "engine_conf.target_value", message: "not known"},
-		{conf: `{"engine_conf":[]}`, incomplete: true, field: "engine_conf"},
-		{conf: `{"engine_conf":{"provisioner_vars":{}}}`, incomplete: true, field: "engine_conf.provisioner_vars", message: "beside engine_conf"},
-		{conf: `{"engine_class":"none"}`, incomplete: true, field: "engine_class", message: `there is no "none"`},
-		{conf: `{"engine_class":""}`, incomplete: true, field: "engine_class"},
-		{conf: `{"engine_class":"schedule"}`, incomplete: true, field: "engine_class", message: "itself"},
-		{conf: one(`"size":1`), field: "schedules.1.cron", message: "required"},
-		{conf: one(`"cron":"0 8 * *","size":1`), field: "schedules.1.cron", message: "five fields"},
-		{conf: one(`"cron":"0 0 8 * * *","size":1`), field: "schedules.1.cron", message: "five fields"},
-		{conf: one(`"cron":"@daily","size":1`), field: "schedules.1.cron", message: "five fields"},
-		{conf: one(`"cron":"TZ=UTC 0 8 * *","size":1`), field: "schedules.1.cron", message: "five fields"},
-		{conf: one(`"cron":"TZ=UTC 0 8 * * *","size":1`), field: "schedules.1.cron", message: "five fields"},
-		{conf: one(`"cron":"60 8 * * *","size":1`), field: "schedules.1.cron", message: "no cron expression"},
-		{conf: one(`"cron":"0 8 L * *","size":1`), field: "schedules.1.cron", message: "no cron expression"},
-		{conf: one(`"cron":"0 8 30 2 *","size":1`), field: "schedules.1.cron", message: "never fires"},
-		{conf: one(`"cron":"0 8 * * *","size":1,"time_zone":"Europe/Nowhere"`), field: "schedules.1.time_zone", message: "no known time zone"},
-		{conf: one(`"cron":"0 8 * * *","size":1,"time_zone":""`), field: "schedules.1.time_zone"},
-		{conf: one(`"cron":"0 8 * * *","size":1,"time_zone":"Local"`), field: "schedules.1.time_zone"},
-		{conf: one(`"cron":"0 8 * * *","size":1,"time_zone":"../UTC"`), field: "schedules.1.time_zone"},
-		{conf: one(`"cron":"0 8 * * *"`), field: "schedules.1", message: "sets nothing"},
-		{conf: one(`"cron":"0 8 * * *","size":-1`), field: "schedules.1.size", message: "at least 0"},
-		{conf: one(`"cron":"0 8 * * *","size":1.5`), field: "schedules.1.size"},
-		{conf: one(`"cron":"0 8 * * *","minimum":1`), field: "schedules.1.minimum", message: `the engine "simplest" has no minimum_vms`},
-		{conf: one(`"cron":"0 8 * * *","size":1,"more":1`), field: "schedules.1.more", message: "not known"},
-		{conf: tracked(`{"cron":"0 8 * * *","size":1}`), field: "schedules.0.size", message: `"target_tracking" has no preserve_n or domain_desired_size`},
-		{conf: tracked(`{"cron":"0 8 * * *","minimum":21}`), field: "schedules.0", message: "does not go with engine_conf: engine_conf.maximum_vms: is 20"},
-		{conf: tracked(`{"cron":"0 8 * * *","minimum":5,"maximum":4}`), field: "schedules.0", message: "must be an integer of at least minimum_vms"},
-		{conf: fixed(strings.TrimSuffix(strings.Repeat(`{"cron":"0 8 * * *","size":1},`, 101), ",")), field: "schedules", message: "at most 100"},
-		{conf: `{"more":1}`, incomplete: true, field: "more"},
-	} {
-		var refused *engines.FieldError
-		err := k.Validate(json.RawMessage(tt.conf), !tt.incomplete)
-		switch {
-		case tt.field == "" && err != nil:
-			t.Errorf("%s: %v", tt.conf, err)
-		case tt.field != "" && (!errors.As(err, &refused) || refused.Field != "engine_conf."+tt.field || !strings.Contains(refused.Message, tt.message)):
-			t.Errorf("%s: got %v, want one about %s, %q", tt.conf, err, tt.field, tt.message)
-		}
-	}
-	for _, key := range []string{
-		"schedules", "engine_class", "engine_conf", "provisioner_vars", "cron", "time_zone", "size", "minimum", "maximum",
-	} {
-		if !strings.Contains(k.Doc, "`"+key+"`") {
-			t.Errorf("the documentation lacks %s", key)
-		}
-	}
+	enginetest.CheckConfs(t, k, []enginetest.Given{
+		{Conf: one(`"cron":"*/5 22-2 1,15 jan-MAR 7","time_zone":"Europe/Berlin","size":0`)},
+		{Conf: one(`"cron":" 0  8 ? * Mon#","size":0`), Field: "schedules.1.cron"},
+		{Conf: one(`"cron":"0 8 ? * *","size":0,"time_zone":null,"minimum":null`)},
+		{Conf: one(`"cron":"0 0 29 2 *","size":0`)},
+		{Conf: tracked(`{"cron":"0 8 * * *","minimum":1},{"cron":"0 9 * * *","maximum":7},{"cron":"0 9 * * *","minimum":7,"maximum":7}`)},
+		{Conf: `{"schedules":[{"cron":"0 8 * * *","size":1}],"engine_class":"epu.decisionengine.impls.simplest.SimplestEngine","engine_conf":{"preserve_n":1},"provisioner_vars":{"a":1}}`},
+		{Conf: ``, Incomplete: true},
+		{Conf: `{}`, Incomplete: true},
+		{Conf: `{"schedules":[{"cron":"0 8 * * *","size":1}]}`, Incomplete: true},
+		{Conf: ``, Field: "engine_conf.preserve_n", Message: "required"},
+		{Conf: `{"engine_conf":{"preserve_n":1}}`, Field: "schedules", Message: "required"},
+		{Conf: `{"schedules":[],"engine_conf":{"preserve_n":1}}`, Field: "schedules", Message: "required"},
+		{Conf: `{"engine_conf":{"preserve_n":-1}}`, Incomplete: true, Field: "engine_conf.preserve_n"},
+		{Conf: `{"engine_conf":{"target_value":1}}`, Incomplete: true, Field: "engine_conf.target_value", Message: "not known"},
+		{Conf: `{"engine_conf":[]}`, Incomplete: true, Field: "engine_conf"},
+		{Conf: `{"engine_conf":{"provisioner_vars":{}}}`, Incomplete: true, Field: "engine_conf.provisioner_vars", Message: "beside engine_conf"},
+		{Conf: `{"engine_class":"none"}`, Incomplete: true, Field: "engine_class", Message: `there is no "none"`},
+		{Conf: `{"engine_class":""}`, Incomplete: true, Field: "engine_class"},
+		{Conf: `{"engine_class":"schedule"}`, Incomplete: true, Field: "engine_class", Message: "itself"},
+		{Conf: one(`"size":1`), Field: "schedules.1.cron", Message: "required"},
+		{Conf: one(`"cron":"0 8 * *","size":1`), Field: "schedules.1.cron", Message: "five fields"},
+		{Conf: one(`"cron":"0 0 8 * * *","size":1`), Field: "schedules.1.cron", Message: "five fields"},
+		{Conf: one(`"cron":"@daily","size":1`), Field: "schedules.1.cron", Message: "five fields"},
+		{Conf: one(`"cron":"TZ=UTC 0 8 * *","size":1`), Field: "schedules.1.cron", Message: "five fields"},
+		{Conf: one(`"cron":"TZ=UTC 0 8 * * *","size":1`), Field: "schedules.1.cron", Message: "five fields"},
+		{Conf: one(`"cron":"60 8 * * *","size":1`), Field: "schedules.1.cron", Message: "no cron expression"},
+		{Conf: one(`"cron":"0 8 L * *","size":1`), Field: "schedules.1.cron", Message: "no cron expression"},
+		{Conf: one(`"cron":"0 8 30 2 *","size":1`), Field: "schedules.1.cron", Message: "never fires"},
+		{Conf: one(`"cron":"0 8 * * *","size":1,"time_zone":"Europe/Nowhere"`), Field: "schedules.1.time_zone", Message: "no known time zone"},
+		{Conf: one(`"cron":"0 8 * * *","size":1,"time_zone":""`), Field: "schedules.1.time_zone"},
+		{Conf: one(`"cron":"0 8 * * *","size":1,"time_zone":"Local"`), Field: "schedules.1.time_zone"},
+		{Conf: one(`"cron":"0 8 * * *","size":1,"time_zone":"../UTC"`), Field: "schedules.1.time_zone"},
+		{Conf: one(`"cron":"0 8 * * *"`), Field: "schedules.1", Message: "sets nothing"},
+		{Conf: one(`"cron":"0 8 * * *","size":-1`), Field: "schedules.1.size", Message: "at least 0"},
+		{Conf: one(`"cron":"0 8 * * *","size":1.5`), Field: "schedules.1.size"},
+		{Conf: one(`"cron":"0 8 * * *","minimum":1`), Field: "schedules.1.minimum", Message: `the engine "simplest" has no minimum_vms`},
+		{Conf: one(`"cron":"0 8 * * *","size":1,"more":1`), Field: "schedules.1.more", Message: "not known"},
+		{Conf: tracked(`{"cron":"0 8 * * *","size":1}`), Field: "schedules.0.size", Message: `"target_tracking" has no preserve_n or domain_desired_size`},
+		{Conf: tracked(`{"cron":"0 8 * * *","minimum":21}`), Field: "schedules.0", Message: "does not go with engine_conf: engine_conf.maximum_vms: is 20"},
+		{Conf: tracked(`{"cron":"0 8 * * *","minimum":5,"maximum":4}`), Field: "schedules.0", Message: "must be an integer of at least minimum_vms"},
+		{Conf: fixed(strings.TrimSuffix(strings.Repeat(`{"cron":"0 8 * * *","size":1},`, 101), ",")), Field: "schedules", Message: "at most 100"},
+		{Conf: `{"more":1}`, Incomplete: true, Field: "more"},
+	})
 }
 
-// FuzzConf: an engine_conf that is accepted makes an engine that decides, one that
-// is not is refused with the name of a field.
+// FuzzConf is that of every engine, at times that clocks have trouble with.
 func FuzzConf(f *testing.F) {
 	k := kind()
-	f.Fuzz(func(t *testing.T, given []byte) {
-		err := k.Validate(given, true)
-		if err != nil {
-			if field, ok := errors.AsType[*engines.FieldError](err); !ok || field.Field == "" {
-				t.Fatalf("refused with %#v", err)
-			}
-		}
-		made, newErr := k.New(given, nil)
-		if (newErr == nil) != (err == nil) {
-			t.Fatalf("accepted %v, made %v", err, newErr)
-		}
-		if err != nil {
+	f.Fuzz(func(t *testing.T, conf []byte) {
+		e := enginetest.Accepted(t, k, conf)
+		if e == nil {
 			return
 		}
-		if k.Validate(given, false) != nil {
-			t.Fatal("complete, but not as a template")
-		}
 		for _, now := range []string{"2026-03-29T01:00:00Z", "2024-02-29T12:00:00Z", "1901-12-13T20:45:52Z"} {
-			if d, err := made.Decide(&engines.View{Now: at(t, now), MaxActions: 10}); err != nil || d.Target < 0 {
-				t.Fatalf("%+v, %v", d, err)
-			}
+			enginetest.Begins(t, e, &engines.View{Now: at(t, now), MaxActions: 10})
 		}
 	})
 }

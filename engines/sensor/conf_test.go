@@ -2,15 +2,14 @@ package sensor_test
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/sensor"
 )
 
@@ -30,76 +29,52 @@ const reference = `{"sensor_type":"mockcloudwatch","iaas_site":"fake","iaas_allo
 
 func TestKind_Validate(t *testing.T) {
 	kind := sensor.Kind()
-	for _, tt := range []struct {
-		conf       string
-		incomplete bool
-		field      string // "": accepted
-		message    string
-	}{
-		{conf: reference},
-		{conf: conf(`"minimum_vms":0`)},
-		{conf: conf(`"minimum_vms":2,"maximum_vms":2`)},
-		{conf: conf(`"minimum_vms":2,"maximum_vms":null,"metric":null,"scale_up_threshold":null,"cooldown_period":null,"on_missing":null,"scale_down_n_vms":null`)},
-		{conf: scaling(`"minimum_vms":0,"maximum_vms":5,"cooldown_period":0.5,"scale_up_n_vms":2,"scale_down_n_vms":-2,"on_missing":"fail_out"`)},
-		{conf: scaling(`"minimum_vms":0,"retirable_nodes":"a, b","unique_key":"k","unique_values":["a"],"provisioner_vars":{},"sample_period":5,"sensor_data":[1],"sensor_queries":{"load":"q"}`)},
-		{conf: conf(`"minimum_vms":1,"metric":"q","monitor_domain_sensors":["q"],"scale_down_threshold":-1`)},
-		{conf: conf(`"minimum_vms":1,"metric":"q","monitor_domain_sensors":["q"],"scale_up_threshold":1,"scale_down_threshold":1`)},
-		{conf: conf(`"minimum_vms":1,"scale_down_n_vms":-9223372036854775808`)},
-		{conf: ``, incomplete: true},
-		{conf: `{"scale_up_threshold":1}`, incomplete: true},
-		{conf: `{"metric":"load","scale_up_threshold":1}`, incomplete: true},
-		{conf: `{"unique_key":"k","maximum_vms":0}`, incomplete: true},
+	enginetest.CheckConfs(t, kind, []enginetest.Given{
+		{Conf: reference},
+		{Conf: conf(`"minimum_vms":0`)},
+		{Conf: conf(`"minimum_vms":2,"maximum_vms":2`)},
+		{Conf: conf(`"minimum_vms":2,"maximum_vms":null,"metric":null,"scale_up_threshold":null,"cooldown_period":null,"on_missing":null,"scale_down_n_vms":null`)},
+		{Conf: scaling(`"minimum_vms":0,"maximum_vms":5,"cooldown_period":0.5,"scale_up_n_vms":2,"scale_down_n_vms":-2,"on_missing":"fail_out"`)},
+		{Conf: scaling(`"minimum_vms":0,"retirable_nodes":"a, b","unique_key":"k","unique_values":["a"],"provisioner_vars":{},"sample_period":5,"sensor_data":[1],"sensor_queries":{"load":"q"}`)},
+		{Conf: conf(`"minimum_vms":1,"metric":"q","monitor_domain_sensors":["q"],"scale_down_threshold":-1`)},
+		{Conf: conf(`"minimum_vms":1,"metric":"q","monitor_domain_sensors":["q"],"scale_up_threshold":1,"scale_down_threshold":1`)},
+		{Conf: conf(`"minimum_vms":1,"scale_down_n_vms":-9223372036854775808`)},
+		{Conf: ``, Incomplete: true},
+		{Conf: `{"scale_up_threshold":1}`, Incomplete: true},
+		{Conf: `{"metric":"load","scale_up_threshold":1}`, Incomplete: true},
+		{Conf: `{"unique_key":"k","maximum_vms":0}`, Incomplete: true},
 
-		{conf: conf(`"maximum_vms":3`), field: "minimum_vms", message: "is required"},
-		{conf: conf(`"minimum_vms":-1`), field: "minimum_vms", message: "is -1, but must be an integer of 0 or more"},
-		{conf: conf(`"minimum_vms":1.5`), field: "minimum_vms", message: "must be an integer"},
-		{conf: conf(`"minimum_vms":2,"maximum_vms":1`), field: "maximum_vms", message: "at least minimum_vms, which is 2"},
-		{conf: `{"maximum_vms":-1}`, incomplete: true, field: "maximum_vms", message: "is -1"},
-		{conf: `{"minimum_vms":1,"iaas_allocation":"a","deployable_type":"t"}`, field: "iaas_site", message: "is required"},
-		{conf: `{"minimum_vms":1,"iaas_site":"s","deployable_type":"t"}`, field: "iaas_allocation", message: "is required"},
-		{conf: `{"minimum_vms":1,"iaas_site":"s","iaas_allocation":"a"}`, field: "deployable_type", message: "is required"},
-		{conf: conf(`"minimum_vms":1,"scale_up_threshold":1`), field: "metric", message: "is required with scale_up_threshold"},
-		{conf: conf(`"minimum_vms":1,"scale_down_threshold":1,"monitor_sensors":["load"]`), field: "metric", message: "is required with"},
-		{conf: conf(`"minimum_vms":1,"metric":"load"`), field: "metric", message: `is "load", which is not monitored: name it in monitor_sensors`},
-		{conf: conf(`"minimum_vms":1,"metric":"load","monitor_sensors":["Load"],"scale_up_threshold":1`), field: "metric", message: "is not monitored"},
-		{conf: conf(`"minimum_vms":1,"metric":""`), field: "metric", message: "must be a name"},
-		{conf: scaling(`"minimum_vms":1,"scale_down_threshold":3`), field: "scale_down_threshold", message: "given twice"},
-		{conf: `{"scale_up_threshold":1,"scale_down_threshold":1.5}`, incomplete: true, field: "scale_down_threshold", message: "is 1.5, but must be at most scale_up_threshold, 1"},
-		{conf: `{"scale_up_threshold":"1"}`, incomplete: true, field: "scale_up_threshold", message: "must be a finite number"},
-		{conf: `{"scale_up_threshold":1e999}`, incomplete: true, field: "scale_up_threshold", message: "must be a finite number"},
-		{conf: `{"scale_up_n_vms":0}`, incomplete: true, field: "scale_up_n_vms", message: "is 0, but must be an integer of 1 or more"},
-		{conf: `{"scale_up_n_vms":-1}`, incomplete: true, field: "scale_up_n_vms", message: "is -1"},
-		{conf: `{"scale_down_n_vms":0}`, incomplete: true, field: "scale_down_n_vms", message: "is 0"},
-		{conf: `{"cooldown_period":-1}`, incomplete: true, field: "cooldown_period", message: "at least 0"},
-		{conf: `{"on_missing":"panic"}`, incomplete: true, field: "on_missing", message: "one of: hold, ignore_instance, fail_out"},
-		{conf: `{"sensor_type":"ganglia"}`, incomplete: true, field: "sensor_type", message: "one of"},
-		{conf: `{"sample_function":"Median"}`, incomplete: true, field: "sample_function", message: "one of"},
-		{conf: `{"sample_period":0}`, incomplete: true, field: "sample_period", message: "above 0"},
-		{conf: `{"retirable_nodes":1}`, incomplete: true, field: "retirable_nodes", message: "must be a list of strings, or one string with commas between them"},
-		{conf: conf(`"minimum_vms":1,"unique_key":"k"`), field: "unique_values", message: "is required with unique_key"},
-		{conf: `{"preserve_n":1}`, incomplete: true, field: "preserve_n", message: "is not known"},
-	} {
-		err := kind.Validate(json.RawMessage(tt.conf), !tt.incomplete)
-		refused, ok := errors.AsType[*engines.FieldError](err)
-		switch {
-		case tt.field == "" && err != nil:
-			t.Errorf("%s: %v", tt.conf, err)
-		case tt.field != "" && (!ok || refused.Field != "engine_conf."+tt.field || !strings.Contains(refused.Message, tt.message)):
-			t.Errorf("%s: got %v, want %s: …%s…", tt.conf, err, tt.field, tt.message)
-		}
-		if _, newErr := kind.New(json.RawMessage(tt.conf), nil); !tt.incomplete && (newErr == nil) != (err == nil) {
-			t.Errorf("%s: Validate says %v and New %v", tt.conf, err, newErr)
-		}
-	}
+		{Conf: conf(`"maximum_vms":3`), Field: "minimum_vms", Message: "is required"},
+		{Conf: conf(`"minimum_vms":-1`), Field: "minimum_vms", Message: "is -1, but must be an integer of 0 or more"},
+		{Conf: conf(`"minimum_vms":1.5`), Field: "minimum_vms", Message: "must be an integer"},
+		{Conf: conf(`"minimum_vms":2,"maximum_vms":1`), Field: "maximum_vms", Message: "at least minimum_vms, which is 2"},
+		{Conf: `{"maximum_vms":-1}`, Incomplete: true, Field: "maximum_vms", Message: "is -1"},
+		{Conf: `{"minimum_vms":1,"iaas_allocation":"a","deployable_type":"t"}`, Field: "iaas_site", Message: "is required"},
+		{Conf: `{"minimum_vms":1,"iaas_site":"s","deployable_type":"t"}`, Field: "iaas_allocation", Message: "is required"},
+		{Conf: `{"minimum_vms":1,"iaas_site":"s","iaas_allocation":"a"}`, Field: "deployable_type", Message: "is required"},
+		{Conf: conf(`"minimum_vms":1,"scale_up_threshold":1`), Field: "metric", Message: "is required with scale_up_threshold"},
+		{Conf: conf(`"minimum_vms":1,"scale_down_threshold":1,"monitor_sensors":["load"]`), Field: "metric", Message: "is required with"},
+		{Conf: conf(`"minimum_vms":1,"metric":"load"`), Field: "metric", Message: `is "load", which is not monitored: name it in monitor_sensors`},
+		{Conf: conf(`"minimum_vms":1,"metric":"load","monitor_sensors":["Load"],"scale_up_threshold":1`), Field: "metric", Message: "is not monitored"},
+		{Conf: conf(`"minimum_vms":1,"metric":""`), Field: "metric", Message: "must be a name"},
+		{Conf: scaling(`"minimum_vms":1,"scale_down_threshold":3`), Field: "scale_down_threshold", Message: "given twice"},
+		{Conf: `{"scale_up_threshold":1,"scale_down_threshold":1.5}`, Incomplete: true, Field: "scale_down_threshold", Message: "is 1.5, but must be at most scale_up_threshold, 1"},
+		{Conf: `{"scale_up_threshold":"1"}`, Incomplete: true, Field: "scale_up_threshold", Message: "must be a finite number"},
+		{Conf: `{"scale_up_threshold":1e999}`, Incomplete: true, Field: "scale_up_threshold", Message: "must be a finite number"},
+		{Conf: `{"scale_up_n_vms":0}`, Incomplete: true, Field: "scale_up_n_vms", Message: "is 0, but must be an integer of 1 or more"},
+		{Conf: `{"scale_up_n_vms":-1}`, Incomplete: true, Field: "scale_up_n_vms", Message: "is -1"},
+		{Conf: `{"scale_down_n_vms":0}`, Incomplete: true, Field: "scale_down_n_vms", Message: "is 0"},
+		{Conf: `{"cooldown_period":-1}`, Incomplete: true, Field: "cooldown_period", Message: "at least 0"},
+		{Conf: `{"on_missing":"panic"}`, Incomplete: true, Field: "on_missing", Message: "one of: hold, ignore_instance, fail_out"},
+		{Conf: `{"sensor_type":"ganglia"}`, Incomplete: true, Field: "sensor_type", Message: "one of"},
+		{Conf: `{"sample_function":"Median"}`, Incomplete: true, Field: "sample_function", Message: "one of"},
+		{Conf: `{"sample_period":0}`, Incomplete: true, Field: "sample_period", Message: "above 0"},
+		{Conf: `{"retirable_nodes":1}`, Incomplete: true, Field: "retirable_nodes", Message: "must be a list of strings, or one string with commas between them"},
+		{Conf: conf(`"minimum_vms":1,"unique_key":"k"`), Field: "unique_values", Message: "is required with unique_key"},
+		{Conf: `{"preserve_n":1}`, Incomplete: true, Field: "preserve_n", Message: "is not known"},
+	})
 	if kind.Name != "sensor" || !slices.Contains(kind.Aliases, "epu.decisionengine.impls.sensor.SensorEngine") {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
-	}
-	for key := range strings.FieldsSeq(`minimum_vms maximum_vms metric scale_up_threshold scale_down_threshold scale_up_n_vms scale_down_n_vms cooldown_period
-		on_missing iaas_site iaas_allocation deployable_type retirable_nodes unique_key unique_values sensor_type monitor_sensors monitor_domain_sensors
-		sample_function sample_period sensor_data sensor_queries provisioner_vars`) {
-		if !strings.Contains(kind.Doc, "| `"+key+"` |") {
-			t.Errorf("the documentation lacks %s", key)
-		}
 	}
 }
 

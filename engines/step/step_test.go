@@ -66,7 +66,7 @@ func TestEngine_Decide(t *testing.T) {
 			w.Add(tt.running, events.Running)
 			w.Give("load", tt.value)
 			for n := range tt.missing {
-				delete(w.Readings["load"], fmt.Sprintf("i%05d", n))
+				delete(w.Readings["load"], enginetest.ID(n))
 			}
 			d := w.Decide(t)
 			if d.Target != tt.wanted || !strings.Contains(d.Reason, tt.reason) {

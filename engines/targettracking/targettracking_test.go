@@ -33,7 +33,7 @@ func TestEngine_Decide(t *testing.T) {
 	load := func(values ...float64) engines.Readings {
 		read := map[string]engines.Reading{}
 		for n, value := range values {
-			read[fmt.Sprintf("i%05d", n)] = engines.Reading{Value: value, Time: enginetest.Start}
+			read[enginetest.ID(n)] = engines.Reading{Value: value, Time: enginetest.Start}
 		}
 		return engines.Readings{"load": read}
 	}
