@@ -41,6 +41,7 @@ func TestKind_Validate(t *testing.T) {
 		{Conf: `{"subject":"a","iaas_site":".."}`, Field: "iaas_site", Message: "must be a name"},
 		{Conf: `{"subject":"a","sensor_type":"x"}`, Field: "sensor_type", Message: "one of"},
 	})
+	enginetest.CheckDoc(t, kind, `{"subject":"a"}`)
 }
 
 // view has two instances that run, of which one is ill.

@@ -59,6 +59,7 @@ func TestKind_Validate(t *testing.T) {
 	if kind.Name != "needy" || !slices.Contains(kind.Aliases, "epu.decisionengine.impls.needy.NeedyEngine") {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
 	}
+	enginetest.CheckDoc(t, kind, conf(`"preserve_n":1`))
 }
 
 func TestEngine_Decide(t *testing.T) {

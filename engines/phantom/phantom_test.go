@@ -82,6 +82,7 @@ func TestKind_Validate(t *testing.T) {
 	if kind.Name != "phantom" || !slices.Contains(kind.Aliases, "epu.decisionengine.impls.phantom.PhantomSingleSiteEngine") {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
 	}
+	enginetest.CheckDoc(t, kind, conf(1, ""))
 }
 
 func TestEngine_Reconfigure(t *testing.T) {

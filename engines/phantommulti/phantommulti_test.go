@@ -95,6 +95,7 @@ func TestKind_Validate(t *testing.T) {
 	if kind.Name != "phantom_multi" || !slices.Contains(kind.Aliases, "epu.decisionengine.impls.phantom_multi.PhantomMultiNEngine") {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
 	}
+	enginetest.CheckDoc(t, kind, conf(1, 1, ""))
 }
 
 func TestEngine_Reconfigure(t *testing.T) {

@@ -54,6 +54,7 @@ func TestKind_Validate(t *testing.T) {
 		{Conf: good(`,"more":1`), Field: "more"},
 		{Conf: good(`,"iaas_site":"a"`), Field: "iaas_site"},
 	})
+	enginetest.CheckDoc(t, kind, good(""))
 	if got := kind.Sensing(json.RawMessage(good(`,"monitor_sensors":["load"],"sensor_type":"nats"`))); got.Source != "nats" || len(got.Instances) != 1 {
 		t.Errorf("senses %+v", got)
 	}

@@ -55,6 +55,7 @@ func TestKind_Validate(t *testing.T) {
 		{Conf: fixed(strings.TrimSuffix(strings.Repeat(`{"cron":"0 8 * * *","size":1},`, 101), ",")), Field: "schedules", Message: "at most 100"},
 		{Conf: `{"more":1}`, Incomplete: true, Field: "more"},
 	})
+	enginetest.CheckDoc(t, k, fixed(`{"cron":"0 8 * * *","size":1}`), tracked(`{"cron":"0 8 * * *","minimum":1}`))
 }
 
 // FuzzConf is that of every engine, at times that clocks have trouble with.

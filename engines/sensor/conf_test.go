@@ -76,6 +76,7 @@ func TestKind_Validate(t *testing.T) {
 	if kind.Name != "sensor" || !slices.Contains(kind.Aliases, "epu.decisionengine.impls.sensor.SensorEngine") {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
 	}
+	enginetest.CheckDoc(t, kind, conf(`"minimum_vms":1`))
 }
 
 func TestKind_Sensing(t *testing.T) {

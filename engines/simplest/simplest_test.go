@@ -159,6 +159,7 @@ func TestKind_Validate(t *testing.T) {
 	if !slices.Contains(kind.Aliases, "epu.decisionengine.impls.simplest.SimplestEngine") || kind.Name != "simplest" {
 		t.Errorf("%s %q", kind.Name, kind.Aliases)
 	}
+	enginetest.CheckDoc(t, kind, `{"preserve_n":1}`)
 }
 
 func TestEngine_Reconfigure(t *testing.T) {

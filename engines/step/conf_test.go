@@ -61,6 +61,7 @@ func TestKind_Validate(t *testing.T) {
 		{Conf: `{"on_missing":"zero"}`, Incomplete: true, Field: "on_missing"},
 		{Conf: `{"more":1}`, Incomplete: true, Field: "more"},
 	})
+	enginetest.CheckDoc(t, kind, conf(out, in, bounds))
 }
 
 func TestKind_Sensing(t *testing.T) {

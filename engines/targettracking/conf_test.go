@@ -63,6 +63,7 @@ func TestKind_Validate(t *testing.T) {
 		{Conf: `{"more":1}`, Incomplete: true, Field: "more"},
 		{Conf: `{"metric":"a","metric":"b"}`, Incomplete: true, Field: "metric"},
 	})
+	enginetest.CheckDoc(t, kind, conf(instance, rest))
 }
 
 func TestKind_Sensing(t *testing.T) {
