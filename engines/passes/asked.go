@@ -2,9 +2,78 @@ package passes
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/seed-524e47bf/epum/events"
 )
+
+// ErrUnknownPass is returned by Run for a pass that this version does not have.
+var ErrUnknownPass = errors.New("passes: no such pass")
+
+type run struct {
+	pass string
+	done chan runResult
+}
+
+type runResult struct {
+	result Result
+	err    error
+}
+
+// barrierPatience bounds the wait for the log's end before a pass that was asked for.
+const barrierPatience = 5 * time.Second
+
+func (t *Term) onRun(ctx context.Context, r run) error {
+	began := t.Clock()
+	// Whoever asks expects the pass to see what was acknowledged before.
+	barrier, cancel := context.WithTimeout(ctx, barrierPatience)
+	defer cancel()
+	if _, err := t.Replica.Barrier(barrier); err != nil {
+		r.done <- runResult{err: fmt.Errorf("catch up before a pass: %w", err)}
+		return nil
+	}
+	var result Result
+	var err error
+	switch r.pass {
+	case PassDecide:
+		result, err = t.decideAsked(ctx)
+	case PassDoctor:
+		result, err = t.examine(ctx)
+	case PassReap:
+		result, err = t.reap(ctx)
+	default:
+		r.done <- runResult{err: fmt.Errorf("%w: %q", ErrUnknownPass, r.pass)}
+		return nil
+	}
+	if err == nil {
+		err = t.flush(ctx)
+	}
+	if err == nil && t.ExternalDecide && r.pass == PassDecide {
+		t.outbox.send(t.Clock(), true)
+	}
+	result.Duration = t.Clock().Sub(began)
+	r.done <- runResult{result: result, err: err}
+	return err
+}
+
+// Run runs a pass now and gives its result once it is committed and its
+// requests are sent.
+func (t *Term) Run(ctx context.Context, pass string) (Result, error) {
+	r := run{pass: pass, done: make(chan runResult, 1)}
+	select {
+	case t.runs <- r:
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+	select {
+	case done := <-r.done:
+		return done.result, done.err
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+}
 
 // mostTurns is how often a pass that was asked for decides on a domain since something
 // was got for it: one that waits for metrics may then wait for an answer.

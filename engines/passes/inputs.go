@@ -2,7 +2,6 @@ package passes
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -69,20 +68,6 @@ type input struct {
 	asking   bool
 	answer   *engines.Answer // nil: none that nobody has used
 	answered version         // of the domain when the question was put
-}
-
-// version tells one state of a domain's documents from any other.
-type version struct {
-	domain, decision, instances uint64 // the last sequences
-	count                       int
-}
-
-func versionOf(l *look) version {
-	v := version{domain: l.domain.Seq, decision: l.decisionSeq, count: len(l.instances)}
-	for _, i := range l.instances {
-		v.instances = max(v.instances, i.Seq)
-	}
-	return v
 }
 
 // newInputs starts with the domains that there are.
@@ -264,81 +249,6 @@ func (in *inputs) readAll(now time.Time) map[events.DomainID]bool {
 	return under
 }
 
-// readNow begins to read a domain's metrics. The caller holds the lock.
-func (in *inputs) readNow(d *input, now time.Time) {
-	if d.sensing.Source == "" || d.reading {
-		return
-	}
-	d.reading, d.began, d.next = true, now, time.Time{}
-	in.begin()
-	go in.readOne(d, d.sensing)
-}
-
-// sampled has a domain's metrics read soon, since something was pushed.
-func (in *inputs) sampled(id events.DomainID) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if d := in.domains[id]; d != nil && d.sensing.Source == sensors.PushName {
-		in.soon(d, later(in.term.Clock(), d.began.Add(pushPause)))
-		in.wake()
-	}
-}
-
-// readOne reads a domain's metrics once, and keeps them before they are read again,
-// so that what is kept is what was read last.
-func (in *inputs) readOne(d *input, sensing engines.Sensing) {
-	defer in.end()
-	snapshot, err := in.collect(d.id, sensing)
-	if in.got(d, sensing, &snapshot, err) {
-		in.keep(d.id, snapshot)
-	}
-	pause := min(max(sensing.Period/readsPerPeriod, in.term.DecideInterval), readLongest)
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if d.again {
-		pause = pushPause
-	}
-	d.reading, d.again = false, false
-	switch in.domains[d.id] {
-	case d:
-		in.soon(d, in.term.Clock().Add(pause))
-		in.wake()
-	case nil:
-		in.dropped(d)
-	}
-}
-
-// got takes what was read, over what was before; false where nobody asks any more.
-func (in *inputs) got(d *input, sensing engines.Sensing, snapshot *sensors.Snapshot, err error) bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if err != nil && !d.failing && in.ctx.Err() == nil {
-		in.term.Logger.Warn("metrics not read", "owner", d.id.Owner, "domain", d.id.Name, "source", sensing.Source, "error", err)
-	}
-	d.failing = err != nil
-	if snapshot.Time.IsZero() || in.domains[d.id] != d || d.sensing.Source != sensing.Source {
-		return false
-	}
-	*snapshot = snapshot.Over(d.snapshot)
-	d.snapshot = *snapshot
-	in.fresh[d.id] = true
-	in.wake()
-	return true
-}
-
-func (in *inputs) collect(id events.DomainID, sensing engines.Sensing) (sensors.Snapshot, error) {
-	free, err := in.slot(sensing.Source)
-	if err != nil {
-		return sensors.Snapshot{}, err
-	}
-	defer free()
-	var instances []*events.Instance
-	in.term.Replica.View(func(s *events.State) { instances = slices.Clone(s.Instances(id)) })
-	ctx, cancel := context.WithTimeout(in.ctx, readPatience)
-	defer cancel()
-	return sensors.Collect(ctx, in.source(sensing.Source), id, instances, sensing, in.term.now(time.Time{}))
-}
-
 // slot waits until a source, or a subject, is asked by few enough.
 func (in *inputs) slot(whom string) (free func(), err error) {
 	in.mu.Lock()
@@ -353,22 +263,6 @@ func (in *inputs) slot(whom string) (free func(), err error) {
 		return func() { <-slots }, nil
 	case <-in.ctx.Done():
 		return nil, in.ctx.Err()
-	}
-}
-
-// keep stores what was read. What cannot be stored is read again anyway.
-func (in *inputs) keep(id events.DomainID, snapshot sensors.Snapshot) {
-	if in.term.Samples == nil {
-		return
-	}
-	data, err := snapshot.Encode()
-	if err == nil {
-		ctx, cancel := context.WithTimeout(in.ctx, samplesPatience)
-		defer cancel()
-		err = in.term.Samples.Put(ctx, in.term.epoch, id, data)
-	}
-	if err != nil && in.ctx.Err() == nil {
-		in.term.Logger.Warn("samples not kept", "owner", id.Owner, "domain", id.Name, "error", err)
 	}
 }
 
@@ -396,61 +290,6 @@ func (in *inputs) readingsOf(id events.DomainID) engines.Readings {
 		return d.snapshot.Readings
 	}
 	return nil
-}
-
-// answer gives what was answered about just what a look shows, once. Where nothing
-// was, the question is put, unless one is under way: the domain is decided on again
-// when its answer comes. So an answer is never used on anything but what it was
-// given for, and never twice.
-func (in *inputs) answer(l *look, q engines.Question) (*engines.Answer, error) {
-	id, now := l.domain.ID, versionOf(l)
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	d := in.domains[id]
-	if d == nil {
-		return nil, nil //nolint:nilnil // gone meanwhile
-	}
-	if answer := d.answer; answer != nil {
-		d.answer = nil
-		if d.answered == now {
-			return answer, nil
-		}
-	}
-	if d.asking {
-		return nil, nil //nolint:nilnil // the answer is on its way
-	}
-	body, err := engines.EncodeView(&l.view, q.Settings)
-	if err != nil {
-		return nil, err
-	}
-	d.asking = true
-	in.begin()
-	go in.ask(d, now, q, body)
-	return nil, nil //nolint:nilnil // as above
-}
-
-// ask puts a question and keeps its answer.
-func (in *inputs) ask(d *input, of version, q engines.Question, body []byte) {
-	defer in.end()
-	answer := &engines.Answer{Err: "this process cannot ask"}
-	free, err := in.slot(q.Subject)
-	if err != nil {
-		return // the term is over
-	}
-	if in.term.Asker != nil {
-		ctx, cancel := context.WithTimeout(in.ctx, q.Timeout)
-		told, err := in.term.Asker.Ask(ctx, q.Subject, body)
-		cancel()
-		if answer = (&engines.Answer{Body: told}); err != nil {
-			answer = &engines.Answer{Err: err.Error()}
-		}
-	}
-	free()
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	d.asking, d.answer, d.answered = false, answer, of
-	in.fresh[d.id] = true
-	in.wake()
 }
 
 // begin notes that something is under way. The caller holds the lock.

@@ -2,7 +2,6 @@ package passes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -31,9 +30,6 @@ type Result struct {
 	Duration   time.Duration
 }
 
-// ErrUnknownPass is returned by Run for a pass that this version does not have.
-var ErrUnknownPass = errors.New("passes: no such pass")
-
 // Term is one process's time as the leader. Its passes run one at a time, on
 // the goroutine of serve; Run, Orphan and Heartbeat may be called from anywhere.
 type Term struct {
@@ -59,16 +55,6 @@ type Term struct {
 	lastAppend atomic.Uint64 // sequence of this term's last append
 	appendTime atomic.Int64  // when, in Unix nanoseconds of this process's clock
 	passTime   atomic.Int64  // when the pass that is under way last got on; 0: none is
-}
-
-type run struct {
-	pass string
-	done chan runResult
-}
-
-type runResult struct {
-	result Result
-	err    error
 }
 
 type orphan struct{ nodeID, site string }
@@ -353,59 +339,6 @@ func (t *Term) sendRequests() error {
 	}
 	t.outbox.send(t.Clock(), !t.ExternalDecide)
 	return nil
-}
-
-// barrierPatience bounds the wait for the log's end before a pass that was asked for.
-const barrierPatience = 5 * time.Second
-
-func (t *Term) onRun(ctx context.Context, r run) error {
-	began := t.Clock()
-	// Whoever asks expects the pass to see what was acknowledged before.
-	barrier, cancel := context.WithTimeout(ctx, barrierPatience)
-	defer cancel()
-	if _, err := t.Replica.Barrier(barrier); err != nil {
-		r.done <- runResult{err: fmt.Errorf("catch up before a pass: %w", err)}
-		return nil
-	}
-	var result Result
-	var err error
-	switch r.pass {
-	case PassDecide:
-		result, err = t.decideAsked(ctx)
-	case PassDoctor:
-		result, err = t.examine(ctx)
-	case PassReap:
-		result, err = t.reap(ctx)
-	default:
-		r.done <- runResult{err: fmt.Errorf("%w: %q", ErrUnknownPass, r.pass)}
-		return nil
-	}
-	if err == nil {
-		err = t.flush(ctx)
-	}
-	if err == nil && t.ExternalDecide && r.pass == PassDecide {
-		t.outbox.send(t.Clock(), true)
-	}
-	result.Duration = t.Clock().Sub(began)
-	r.done <- runResult{result: result, err: err}
-	return err
-}
-
-// Run runs a pass now and gives its result once it is committed and its
-// requests are sent.
-func (t *Term) Run(ctx context.Context, pass string) (Result, error) {
-	r := run{pass: pass, done: make(chan runResult, 1)}
-	select {
-	case t.runs <- r:
-	case <-ctx.Done():
-		return Result{}, ctx.Err()
-	}
-	select {
-	case done := <-r.done:
-		return done.result, done.err
-	case <-ctx.Done():
-		return Result{}, ctx.Err()
-	}
 }
 
 // Orphan asks for the end of an instance that reports although nobody wants it
