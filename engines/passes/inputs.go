@@ -86,7 +86,8 @@ func newInputs(ctx context.Context, t *Term) *inputs {
 	in.recall()
 	if t.Pushed != nil {
 		in.push = sensors.NewPush(func() time.Time { return t.now(time.Time{}) }, in.sampled)
-		go func() { _ = t.Pushed.Follow(ctx, t.now(time.Time{}).Add(-in.longest()), in.push.Add) }() // it ends with the term
+		since := t.now(time.Time{}).Add(-in.longest())               // here: the domains change as the term goes on
+		go func() { _ = t.Pushed.Follow(ctx, since, in.push.Add) }() // it ends with the term
 	}
 	return in
 }
