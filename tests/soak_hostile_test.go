@@ -35,6 +35,7 @@ var attacks = map[string]func(*attacker, int){
 	"header":    (*attacker).badHeader,
 	"heartbeat": (*attacker).badHeartbeat,
 	"types":     (*attacker).badTypes,
+	"nonsense":  (*attacker).nonsense,
 	"unknown":   (*attacker).unknownOp,
 	"malformed": (*attacker).malformed,
 }
@@ -69,6 +70,7 @@ type attacker struct {
 	foreign  map[events.Key]int // as many messages it may have had put on the log at most
 	outcomes map[string]int     // as many outcomes, by subject
 	letters  letters            // as many dead letters
+	findings []string
 
 	mu     sync.Mutex
 	recent []events.Key // of the latest events

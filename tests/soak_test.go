@@ -192,6 +192,7 @@ func (s *soak) judge() {
 		expect.attempts = append(expect.attempts, c.attempts...)
 		expect.readings = append(expect.readings, c.readings...)
 	}
+	s.findings = append(s.findings, s.attacker.findings...)
 	commands := s.judgeInbox()
 	for _, c := range commands {
 		expect.attempts = append(expect.attempts, c.attempt)
