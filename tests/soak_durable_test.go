@@ -156,13 +156,25 @@ func (e *epum) stored(stream string, each func(*natsjs.RawStreamMsg)) (last uint
 	return state.LastSeq
 }
 
-// waiting is how many messages a stream holds; -1: it is not known.
-func (e *epum) waiting(stream string) int {
-	s, err := e.js.Stream(e.try(), e.prefix.Stream(stream))
+// waits says what waits in the inbox, the first message of it and how far each
+// consumer is; "": nothing waits.
+func (e *epum) waits() string {
+	s, err := e.js.Stream(e.try(), e.prefix.Stream(events.StreamInbox))
 	if err != nil {
-		return -1
+		return err.Error()
 	}
-	return int(s.CachedInfo().State.Msgs)
+	state := s.CachedInfo().State
+	if state.Msgs == 0 {
+		return ""
+	}
+	what := fmt.Sprintf("%d messages are in the inbox, the first at %d", state.Msgs, state.FirstSeq)
+	if m, err := s.GetMsg(e.try(), state.FirstSeq); err == nil {
+		what += fmt.Sprintf(": %.100s %q of %s", m.Subject, m.Header, m.Time.Format(time.StampMicro))
+	}
+	for c := range s.ListConsumers(e.try()).Info() {
+		what += fmt.Sprintf("; %s: delivered %d, acknowledged %d, %d out, %d to come", c.Name, c.Delivered.Stream, c.AckFloor.Stream, c.NumAckPending, c.NumPending)
+	}
+	return what
 }
 
 // deadLetters counts the dead letters by the subject that they were sent to.

@@ -149,8 +149,8 @@ func (s *soak) unwell() string {
 		}
 	}
 	var wrong []string
-	if n := s.waiting(events.StreamInbox); n != 0 {
-		wrong = append(wrong, fmt.Sprintf("%d messages are in the inbox", n))
+	if what := s.waits(); what != "" {
+		wrong = append(wrong, what)
 	}
 	state, wanted := s.follower.read(), []string{}
 	for d := range state.Domains() {
