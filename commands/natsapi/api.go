@@ -195,7 +195,7 @@ func (a *API) try(ctx context.Context, op string, work answer, in incoming) (bod
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	r, err := readRequest(op, a.conf.DefaultUser, in)
+	r, err := readRequest(a.conf.Prefix, op, a.conf.DefaultUser, in)
 	if err != nil {
 		return nil, err
 	}

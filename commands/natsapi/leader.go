@@ -171,7 +171,11 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 			}
 		},
 	} {
-		sub, err := nc.Subscribe(subject, handle)
+		sub, err := nc.Subscribe(subject, func(msg *nats.Msg) {
+			if !copied(msg.Header) {
+				handle(msg)
+			}
+		})
 		if err != nil {
 			stop()
 			return nil, fmt.Errorf("subscribe to %s: %w", subject, err)

@@ -31,7 +31,10 @@ type request struct {
 
 // readRequest checks in the order of design §3: the caller (403), the size
 // (413), the form (400).
-func readRequest(op, defaultUser string, in incoming) (*request, error) {
+func readRequest(prefix events.Prefix, op, defaultUser string, in incoming) (*request, error) {
+	if err := checkSent(prefix, op, in); err != nil {
+		return nil, err
+	}
 	caller, err := callerOf(in.subject, op, defaultUser)
 	if err != nil {
 		return nil, err
@@ -59,6 +62,22 @@ func readRequest(op, defaultUser string, in incoming) (*request, error) {
 	}
 	return r, err
 }
+
+// checkSent refuses what nobody sent who may send to the request's subject: a copy
+// that the server made, and what a consumer delivered here, which keeps the subject
+// that it has in its stream.
+func checkSent(prefix events.Prefix, op string, in incoming) error {
+	rest, ours := strings.CutPrefix(in.subject, string(prefix)+".")
+	tokens := strings.Split(rest, ".")
+	if !ours || len(tokens) != 3 || tokens[0] != "cmd" && tokens[0] != "inbox" || tokens[2] != op || copied(in.header) {
+		return commands.ErrNotPermitted.With("nobody sent this message as a request: it was delivered from a stream")
+	}
+	return nil
+}
+
+// copied reports whether a message is a copy that the server made of a stored one
+// (events.HeaderStream).
+func copied(h nats.Header) bool { return len(h[events.HeaderStream]) > 0 }
 
 // callerOf gives the plain name of who sends: the subject's last token but one.
 func callerOf(subject, op, defaultUser string) (string, error) {
