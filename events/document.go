@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -113,32 +114,46 @@ func DecodeDocument(k Key, data []byte) (Document, error) {
 	return decodeDocument(k.Kind(), domain, name, data, func(w string) string { return w })
 }
 
+// errOthers is what has the form of a document, or of some of it, and is not the one
+// of its key.
+var errOthers = errors.New("it is not the document of this key")
+
 func decodeDocument(kind Kind, domain DomainID, name string, data []byte, word func(string) string) (Document, error) {
 	switch kind {
 	case KindDefinition:
 		var d definitionDoc
-		err := json.Unmarshal(data, &d)
+		err := unmarshalOwn(data, &d, func() bool { return d.Name == name })
 		return &Definition{Name: name, Config: d.Definition, Seq: d.Seq}, err
 	case KindDomain:
 		var d domainDoc
-		err := json.Unmarshal(data, &d)
+		err := unmarshalOwn(data, &d, func() bool { return domain == DomainID{Owner: d.Owner, Name: d.Name} })
 		return &Domain{
 			ID: domain, DefinitionID: word(d.DefinitionID), Config: d.Config, Subscribers: d.Subscribers, Removed: d.Removed,
 			AddedSeq: d.AddedSeq, ConfigSeq: d.ConfigSeq, Seq: d.Seq,
 		}, err
 	case KindDecision:
 		var d decisionDoc
-		err := json.Unmarshal(data, &d)
+		err := unmarshalOwn(data, &d, func() bool { return domain == DomainID{Owner: d.Owner, Name: d.Name} })
 		return &Decision{Domain: domain, ID: d.ID, Time: d.Time, decisionBody: d.decisionBody, Seq: d.Seq}, err
 	case KindInstance:
 		return decodeInstance(domain, name, data, word)
 	case KindLeader:
 		var d leaderDoc
-		err := json.Unmarshal(data, &d)
+		err := unmarshalOwn(data, &d, func() bool { return d.Epoch > 0 })
 		return Leader(d), err
 	case KindPass:
 	}
 	return nil, fmt.Errorf("%s has no document", kind)
+}
+
+// unmarshalOwn reads a document, which has to say that it is the key's own: other JSON
+// would be one with nothing in it.
+func unmarshalOwn(data []byte, into any, own func() bool) error {
+	err := json.Unmarshal(data, into)
+	if err == nil && !own() {
+		err = errOthers
+	}
+	return err
 }
 
 type definitionDoc struct {

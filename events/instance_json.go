@@ -134,6 +134,11 @@ type instanceDoc struct {
 
 func (d *instanceDoc) read(name string, value []byte) (err error) {
 	switch name {
+	case "instance_id":
+		var id string
+		if id, err = text(value); err == nil && id != d.ID {
+			err = errOthers
+		}
 	case "launch_id":
 		d.LaunchID, err = text(value)
 	case "deployable_type":

@@ -73,57 +73,87 @@ func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.En
 	}
 	entries := make([]projections.Entry, 0, len(messages))
 	for _, m := range messages {
-		if purged(m.Header) {
+		subject, isCopy := answerHeader(m.Header, "Nats-Subject"), answerCopied(m.Header)
+		if purged(m.Header) && !isCopy {
 			continue
 		}
-		seq, err := strconv.ParseUint(header1(m.Header, "Nats-Sequence"), 10, 64)
+		seq, err := strconv.ParseUint(answerHeader(m.Header, "Nats-Sequence"), 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("read the %s: sequence of %s: %w", b.name, header1(m.Header, "Nats-Subject"), err)
+			return nil, fmt.Errorf("read the %s: sequence of %s: %w", b.name, subject, err)
 		}
-		key := strings.TrimPrefix(header1(m.Header, "Nats-Subject"), b.prefix)
-		entries = append(entries, projections.Entry{Key: events.Key(key), Value: m.Data, Revision: seq})
+		entries = append(entries, b.entry(subject, m.Data, isCopy, seq))
 	}
 	return entries, nil
+}
+
+// entry is what a message of the bucket is. A copy is no document, so it is one that
+// nobody can read: that a key has none, it does not say.
+func (b *Bucket) entry(subject string, value []byte, isCopy bool, seq uint64) projections.Entry {
+	if isCopy {
+		value = []byte{}
+	}
+	return projections.Entry{Key: events.Key(strings.TrimPrefix(subject, b.prefix)), Value: value, Revision: seq}
 }
 
 // All calls each with every entry of the bucket but purged ones, by revision and
 // not isolated from writes: an entry that is overwritten meanwhile may be left
 // out. It ends with the first error of each.
 func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) error {
+	_, err := b.after(ctx, 0, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy}, func(m *nats.Msg, seq uint64) error {
+		if isCopy := copied(m.Header); isCopy || !purged(m.Header) {
+			return each(b.entry(m.Subject, m.Data, isCopy, seq))
+		}
+		return nil
+	})
+	return err
+}
+
+// Strays gives the keys that somebody else than a Write has written, deleted or
+// purged after a revision, and up to which revision that was looked for.
+func (b *Bucket) Strays(ctx context.Context, after uint64) (keys []events.Key, upTo uint64, err error) {
+	cfg := natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true}
+	upTo, err = b.after(ctx, after, cfg, func(m *nats.Msg, _ uint64) error {
+		if copied(m.Header) || header1(m.Header, headerBatchID) == "" {
+			keys = append(keys, events.Key(strings.TrimPrefix(m.Subject, b.prefix)))
+		}
+		return nil
+	})
+	return keys, upTo, err
+}
+
+// after calls each with every message after a sequence that is there now and stays,
+// and gives the last one's sequence; the one it was given where there are none.
+func (b *Bucket) after(ctx context.Context, at uint64, cfg natsjs.ConsumerConfig, each func(m *nats.Msg, seq uint64) error) (uint64, error) {
 	// What stands at or before the last message now, and stays, is what has to be
 	// given. What the server says is pending is no measure: under writes it
 	// counts messages that are gone, and leaves out others.
 	last, err := readStored(ctx, b.nc, get{stream: b.stream, Last: b.prefix + ">"})
-	if notFound(err) {
-		return nil
+	if notFound(err) || err == nil && last.Seq <= at {
+		return at, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the whole %s: %w", b.name, b.gone(ctx, err))
+		return at, fmt.Errorf("read the whole %s: %w", b.name, b.gone(ctx, err))
 	}
-	f, err := openFeed(ctx, b.nc, b.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy}, feedBuffer)
+	f, err := openFeed(ctx, b.nc, b.stream, cfg, feedBuffer)
 	if err != nil {
-		return fmt.Errorf("read the whole %s: %w", b.name, b.gone(ctx, err))
+		return at, fmt.Errorf("read the whole %s: %w", b.name, b.gone(ctx, err))
 	}
 	defer f.close()
-	for at := uint64(0); at < last.Seq; {
+	for at < last.Seq {
 		m, info, err := f.readUntilIdle(ctx)
 		switch {
 		case err != nil:
-			return fmt.Errorf("read the whole %s: %w", b.name, err)
+			return at, fmt.Errorf("read the whole %s: %w", b.name, err)
 		case m == nil:
 			// A replica of the bucket that lags.
-			return fmt.Errorf("read the whole %s: %w: it ends at %d, not at %d", b.name, projections.ErrNoQuorum, at, last.Seq)
+			return at, fmt.Errorf("read the whole %s: %w: it ends at %d, not at %d", b.name, projections.ErrNoQuorum, at, last.Seq)
 		}
 		at = info.seq
-		if purged(m.Header) {
-			continue
-		}
-		key := events.Key(strings.TrimPrefix(m.Subject, b.prefix))
-		if err := each(projections.Entry{Key: key, Value: m.Data, Revision: info.seq}); err != nil {
-			return err
+		if err := each(m, at); err != nil {
+			return at, err
 		}
 	}
-	return nil
+	return at, nil
 }
 
 // Write puts and purges (a nil value) at most 999 entries and the checkpoint as

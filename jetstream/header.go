@@ -44,6 +44,19 @@ func (h *headers) set(name, value string) {
 // of another one (events.HeaderStream).
 func copied(h nats.Header) bool { return len(h[events.HeaderStream]) > 0 }
 
+// answerCopied is copied for the answer to a direct get, which names the stream once
+// more.
+func answerCopied(h nats.Header) bool { return len(h[events.HeaderStream]) > 1 }
+
+// answerHeader is a header that the server has added to the answer to a direct get:
+// it comes behind what the message has of that name.
+func answerHeader(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[len(v)-1]
+	}
+	return ""
+}
+
 // own gives the headers of a message as it is stored; none where it is a copy, whose
 // headers are another message's.
 func own(h nats.Header) nats.Header {

@@ -43,11 +43,11 @@ func multiGet(ctx context.Context, nc *nats.Conn, stream string, subjects []stri
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: multi-get of %s: %w", projections.ErrNoQuorum, stream, ctx.Err())
 		}
-		if header1(m.Header, "Nats-Sequence") != "" {
-			if header1(m.Header, "Nats-Last-Sequence") != last {
+		if seq := answerHeader(m.Header, "Nats-Sequence"); seq != "" {
+			if answerHeader(m.Header, "Nats-Last-Sequence") != last {
 				return nil, fmt.Errorf("%w: multi-get of %s lost a message", projections.ErrNoQuorum, stream)
 			}
-			last = header1(m.Header, "Nats-Sequence")
+			last = seq
 			messages = append(messages, m)
 			continue
 		}

@@ -116,14 +116,22 @@ func (r *Replica) start(ctx context.Context) error {
 	return nil
 }
 
+// refused reports whether a checkpoint is that of the bucket which this replica has
+// found to be of no use.
+func (r *Replica) refused(c Checkpoint) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return c.Seq == r.rejected.Seq && c.EventID == r.rejected.EventID
+}
+
 func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, end Position) (*events.State, error) {
 	if err := c.check(ctx, r.source, end); err != nil {
 		return nil, err
 	}
 	state := events.NewState()
 	err := r.bucket.All(ctx, func(e Entry) error {
-		if e.Key == events.CheckpointKey {
-			return nil
+		if !documented(e.Key) {
+			return nil // the checkpoint, or nobody's
 		}
 		return state.Load(e.Key, e.Value)
 	})
@@ -175,7 +183,7 @@ func loadEntries(state *events.State, entries []Entry) (c Checkpoint, err error)
 	for _, e := range entries {
 		if e.Key == events.CheckpointKey {
 			err = json.Unmarshal(e.Value, &c)
-		} else {
+		} else if documented(e.Key) {
 			err = state.Load(e.Key, e.Value)
 		}
 		if err != nil {

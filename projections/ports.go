@@ -82,6 +82,9 @@ type Bucket interface {
 	// order and not isolated from writes: an entry that is overwritten
 	// meanwhile may be left out.
 	All(ctx context.Context, each func(Entry) error) error
+	// Strays gives the keys that somebody else than a Write has written or purged
+	// after a revision and up to another one, which it gives too.
+	Strays(ctx context.Context, after uint64) (keys []events.Key, upTo uint64, err error)
 	// Write puts and purges entries and the checkpoint as one atomic batch,
 	// guarded by the checkpoint's last revision (0: there is none), and gives
 	// the checkpoint's new revision. It fails with an *events.ConflictError

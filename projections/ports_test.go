@@ -235,6 +235,12 @@ func (b *memBucket) All(_ context.Context, each func(projections.Entry) error) e
 	return nil
 }
 
+func (b *memBucket) Strays(context.Context, uint64) ([]events.Key, uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return nil, b.revision, nil
+}
+
 func (b *memBucket) Write(_ context.Context, entries []projections.Entry, checkpoint []byte, revision uint64) (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -35,6 +35,7 @@ type Projector struct {
 
 	checkpoint Checkpoint // as this projector wrote it last
 	revision   uint64     // of the checkpoint
+	seen       uint64     // up to this revision nobody else's writes are left in the bucket
 }
 
 // NewProjector makes a projector of one leader's term.
@@ -87,6 +88,9 @@ func (p *Projector) project(ctx context.Context) error {
 			if err := p.stillMine(ctx); err != nil {
 				return err
 			}
+			if err := p.repair(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -128,6 +132,12 @@ func (p *Projector) takeOver(ctx context.Context) error {
 		err = checkpoint.check(ctx, p.source, end)
 	}
 	p.checkpoint, p.revision = checkpoint, revision
+	if p.seen == 0 || p.seen > revision {
+		p.seen = revision
+	}
+	if err == nil && p.replica.refused(checkpoint) {
+		err = errors.New("projections: the bucket has documents that cannot be read")
+	}
 	if err != nil {
 		level := slog.LevelWarn
 		if errors.Is(err, ErrNotFound) {
@@ -161,7 +171,7 @@ func (p *Projector) rewrite(ctx context.Context) error {
 	err := p.bucket.All(ctx, func(e Entry) error {
 		if e.Key == events.CheckpointKey {
 			p.revision = e.Revision
-		} else {
+		} else if documented(e.Key) {
 			keys[e.Key] = 0
 		}
 		return nil
@@ -181,6 +191,36 @@ func (p *Projector) rewrite(ctx context.Context) error {
 		return err
 	}
 	return p.write(ctx, snap)
+}
+
+// repair writes anew what somebody else has written to the bucket: whoever asks a
+// server for something may name a key as the place for the answer.
+func (p *Projector) repair(ctx context.Context) error {
+	strays, upTo, err := p.bucket.Strays(ctx, p.seen)
+	if err != nil {
+		return err
+	}
+	keys := map[events.Key]uint64{}
+	for _, k := range strays {
+		if documented(k) {
+			keys[k] = 0
+		}
+	}
+	if len(keys) > 0 {
+		p.log.Warn("documents that no projector wrote, somebody's answers maybe: written anew", "documents", len(keys), "first", strays[0])
+		snap, err := p.snapshot(func(*events.State) map[events.Key]uint64 {
+			maps.Copy(keys, p.changed())
+			return keys
+		})
+		if err != nil {
+			return err
+		}
+		if err := p.writeAll(ctx, snap); err != nil {
+			return err
+		}
+	}
+	p.seen = max(p.seen, upTo)
+	return nil
 }
 
 // stillMine returns an error unless the checkpoint is as this projector left it.
@@ -240,12 +280,17 @@ func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) (sn
 	return snap, nil
 }
 
-// write puts a snapshot into the bucket: in one batch where it fits, else in
-// several, with the checkpoint saying so until the last.
+// write puts a snapshot into the bucket that is newer than what it has.
 func (p *Projector) write(ctx context.Context, snap snapshot) error {
 	if p.checkpoint.Seq == snap.checkpoint.Seq && p.checkpoint.To == 0 && p.checkpoint.FoldVersion == events.FoldVersion {
 		return nil
 	}
+	return p.writeAll(ctx, snap)
+}
+
+// writeAll puts a snapshot into the bucket: in one batch where it fits, else in
+// several, with the checkpoint saying so until the last.
+func (p *Projector) writeAll(ctx context.Context, snap snapshot) error {
 	between := p.checkpoint
 	between.To, between.ToEventID = snap.checkpoint.Seq, snap.checkpoint.EventID
 	var batch []Entry
@@ -283,5 +328,8 @@ func (p *Projector) writeBatch(ctx context.Context, batch []Entry, checkpoint Ch
 		return err
 	}
 	p.checkpoint, p.revision = checkpoint, revision
+	if revision == p.seen+uint64(len(batch))+1 { // nobody else's write lies between
+		p.seen = revision
+	}
 	return nil
 }

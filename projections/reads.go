@@ -186,10 +186,9 @@ func (r *Reader) fromBucket(ctx context.Context, keys []events.Key) (state *even
 		return nil, AsOf{}, false
 	}
 	r.replica.mu.RLock()
-	created, rejected := r.replica.created, r.replica.rejected
+	created := r.replica.created
 	r.replica.mu.RUnlock()
-	usable = c.FoldVersion == events.FoldVersion && c.To == 0 && c.Created.Equal(created) &&
-		(c.Seq != rejected.Seq || c.EventID != rejected.EventID)
+	usable = c.FoldVersion == events.FoldVersion && c.To == 0 && c.Created.Equal(created) && !r.replica.refused(c)
 	return state, AsOf{Seq: c.Seq, Time: c.Time}, usable
 }
 

@@ -1,9 +1,15 @@
 package tests
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/cmd/service"
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -138,6 +144,83 @@ func TestForeign_Unknown(t *testing.T) {
 		s, err := e.as("operator").Status(e.ctx())
 		return err == nil && s.Leader == nil
 	})
+}
+
+// TestForeign_Documents has messages that are no documents on the keys of some: reads
+// stay right, those of other domains stay with the bucket, and without any event or
+// election the leader puts the documents back.
+func TestForeign_Documents(t *testing.T) {
+	t.Parallel()
+	e := newEpum(t)
+	p := e.provisioner()
+	web := events.DomainID{Owner: "al", Name: "web"}
+	e.do(
+		"al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: preserve(1)},
+		commands.AddDomain{DomainID: "other", DefinitionID: "d", Config: preserve(1)},
+	)
+	e.decide()
+	p.provisions(2)
+	e.projected()
+	id := e.describe("al", "web").Instances[0].InstanceID
+	term, place := e.leader(), "$KV."+e.prefix.Stream(events.BucketState)+"."
+	revision := func(key events.Key) uint64 {
+		entry, err := e.state().Get(e.ctx(), string(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return entry.Revision()
+	}
+	before := map[events.Key]uint64{}
+	for _, key := range []events.Key{
+		web.Key(), web.DecisionKey(), web.InstanceKey(id), events.DefinitionKey("d"), events.LeaderKey, web.InstanceKey("ghost"),
+	} {
+		if key != web.InstanceKey("ghost") {
+			before[key] = revision(key)
+		}
+		e.ackTo(place + string(key))
+		if doc := e.describe("al", "web"); doc.EngineState == "" || len(doc.Config.EngineConf) == 0 {
+			t.Errorf("with an ack in the place of %s: %+v", key, doc)
+		}
+	}
+	e.ackTo(place+"nothing.known", place+"instance.al")
+	e.describe("al", "other")
+	within(t, 5*time.Second, "the documents are back", func() bool {
+		for key, was := range before {
+			if revision(key) == was {
+				return false
+			}
+		}
+		docs := e.documents()
+		delete(docs, "nothing.known")
+		delete(docs, "instance.al")
+		want := map[events.Key]string{}
+		for key, doc := range e.fold().Documents() {
+			want[key] = string(doc.AppendJSON(nil))
+		}
+		return cmp.Equal(want, docs)
+	})
+	// A copy in the checkpoint's place has two of what the server says of a message.
+	if _, err := e.js.CreateStream(e.ctx(), natsjs.StreamConfig{Name: "own", Subjects: []string{"own"}, AllowDirect: true}); err != nil {
+		t.Fatal(err)
+	}
+	copied := &nats.Msg{Subject: "own", Header: nats.Header{"Nats-Sequence": {"1"}, "Nats-Last-Sequence": {"7"}}}
+	if _, err := e.js.PublishMsg(e.ctx(), copied); err != nil {
+		t.Fatal(err)
+	}
+	was := revision(events.CheckpointKey)
+	if err := e.nc.PublishRequest("$JS.API.DIRECT.GET.own", place+string(events.CheckpointKey), []byte(`{"last_by_subj":"own"}`)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 5*time.Second, "the checkpoint is back", func() bool { return revision(events.CheckpointKey) > was+1 })
+	e.projected()
+	if now := e.leader(); now != term {
+		t.Errorf("another term: %+v", now)
+	}
+	rec := newRecorder()
+	e.process(named("two"), func(c *service.Config) { c.Logger = slog.New(rec) })
+	if rec.said("no usable state bucket") {
+		t.Error("a process starts from the log, since the bucket has keys that are nobody's")
+	}
 }
 
 // TestForeign_API has the server's acks sent to requests of JetStream that destroy:
