@@ -26,6 +26,10 @@ const (
 // subject by who may send there, and counts for nothing.
 const HeaderStream = "Nats-Stream"
 
+// HeaderCommand is in the outcome of a durable command: which message of the inbox
+// it is the outcome of. What has none is no outcome.
+const HeaderCommand = "Epum-Command"
+
 // Envelope is what the log says around an event.
 type Envelope struct {
 	Key         Key

@@ -110,7 +110,7 @@ func (l *commandLane) first(ctx context.Context, caller string, d *delivery) (ui
 		if err != nil {
 			return 0, err
 		}
-		if header1(outcome.header, HeaderCommand) != messageID(m.Seq, m.Time) {
+		if header1(outcome.header, events.HeaderCommand) != messageID(m.Seq, m.Time) {
 			return m.Seq, nil
 		}
 		if err := deleteStored(ctx, l.inbox.js.Conn(), l.inbox.stream, m.Seq); err != nil {
@@ -129,7 +129,7 @@ func (l *commandLane) carryOut(ctx context.Context, caller string, d *delivery) 
 	if err != nil {
 		return err
 	}
-	if header1(before.header, HeaderCommand) == d.id() {
+	if header1(before.header, events.HeaderCommand) == d.id() {
 		return nil
 	}
 	outcome, err := l.command(ctx, &nats.Msg{Subject: d.subject, Header: d.header, Data: d.body}, d.stored)

@@ -185,7 +185,7 @@ func TestInbox_ConsumeCommands_outcome(t *testing.T) {
 		}
 		if _, err := js.PublishMsg(t.Context(), &nats.Msg{
 			Subject: "epum.result.lost." + string(m.Data()), Data: []byte("before"),
-			Header: nats.Header{jetstream.HeaderCommand: {fmt.Sprintf("%d/%s", meta.Sequence.Stream, meta.Timestamp.UTC().Format(time.RFC3339Nano))}},
+			Header: nats.Header{events.HeaderCommand: {fmt.Sprintf("%d/%s", meta.Sequence.Stream, meta.Timestamp.UTC().Format(time.RFC3339Nano))}},
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -75,7 +75,7 @@ func (in *Inbox) bury(ctx context.Context, d *delivery, reason string) error {
 // unreadHeaders gives the beginning of a message's headers as a quoted string; ""
 // where it has none or they can be read.
 func (in *Inbox) unreadHeaders(ctx context.Context, d *delivery) (string, error) {
-	if d.header != nil {
+	if d.header != nil || d.copied {
 		return "", nil
 	}
 	m, err := readStored(ctx, in.js.Conn(), get{stream: in.stream, Seq: d.seq})

@@ -18,6 +18,9 @@ import (
 // the beginning of its body was kept.
 var ErrTruncated = errors.New("jetstream: only the beginning of the body was kept")
 
+// errNoLetter is what is said of a message that says of none whose place it is in.
+var errNoLetter = errors.New("no dead letter: somebody's answer maybe, that was sent here")
+
 // DeadLetter is a message that nobody could make sense of.
 type DeadLetter struct {
 	Seq       uint64              `json:"seq"`       // among the dead letters
@@ -60,7 +63,7 @@ func (d *Dead) List(ctx context.Context, limit int) (letters []DeadLetter, more 
 		if err != nil {
 			return nil, 0, fmt.Errorf("list dead letters: %w", err)
 		}
-		letter := deadLetter(info.seq, info.time, m.Header)
+		letter := deadLetter(info.seq, info.time, own(m.Header))
 		if size, err := strconv.Atoi(header1(m.Header, "Nats-Msg-Size")); err == nil && !letter.Truncated {
 			letter.Size = size
 		}
@@ -94,7 +97,10 @@ func (d *Dead) Retry(ctx context.Context, seq uint64) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if letter.Truncated {
+	switch {
+	case letter.Subject == "":
+		return "", fmt.Errorf("%w: send dead letter %d again: %w", ErrRefused, seq, errNoLetter)
+	case letter.Truncated:
 		return "", fmt.Errorf("dead letter %d: %w", seq, ErrTruncated)
 	}
 	if err := events.CheckSubject(letter.Subject); err != nil {
@@ -143,6 +149,9 @@ func (d *Dead) known(err error) error {
 }
 
 func deadLetter(seq uint64, stored time.Time, h nats.Header) DeadLetter {
+	if header1(h, HeaderDeadSubject) == "" {
+		return DeadLetter{Seq: seq, Reason: errNoLetter.Error(), Arrived: stored.UTC()}
+	}
 	l := DeadLetter{
 		Seq: seq, Subject: header1(h, HeaderDeadSubject), Reason: header1(h, HeaderDeadReason), Arrived: stored.UTC(),
 	}

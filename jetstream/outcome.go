@@ -11,10 +11,6 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// HeaderCommand is in the outcome of a durable command: which message of the inbox
-// it is the outcome of.
-const HeaderCommand = "Epum-Command"
-
 // outcome gives what is stored as the outcome of a command id; sequence 0 where
 // nothing is.
 func (in *Inbox) outcome(ctx context.Context, caller, commandID string) (stored, error) {
@@ -30,7 +26,7 @@ func (in *Inbox) outcome(ctx context.Context, caller, commandID string) (stored,
 
 // keep stores an outcome if the last one of its subject is still the one at before.
 func (in *Inbox) keep(ctx context.Context, outcome *nats.Msg, before uint64, command string) error {
-	header := nats.Header{HeaderCommand: {command}, headerGuard: {strconv.FormatUint(before, 10)}}
+	header := nats.Header{events.HeaderCommand: {command}, headerGuard: {strconv.FormatUint(before, 10)}}
 	maps.Copy(header, outcome.Header)
 	outcome.Header = header
 	_, err := write{
@@ -41,7 +37,7 @@ func (in *Inbox) keep(ctx context.Context, outcome *nats.Msg, before uint64, com
 			if notFound(err) {
 				return 0, false, nil
 			}
-			return m.Seq, err == nil && header1(m.header, HeaderCommand) == command, err
+			return m.Seq, err == nil && header1(m.header, events.HeaderCommand) == command, err
 		},
 		conflict: func(context.Context) error {
 			return fmt.Errorf("store an outcome: %w: another one came first", events.ErrUnavailable)

@@ -131,7 +131,7 @@ func (e *epum) outcomes() (all map[string]outcomeStored, ever uint64) {
 	all = map[string]outcomeStored{}
 	ever = e.stored(events.StreamResults, func(m *natsjs.RawStreamMsg) {
 		all[m.Subject] = outcomeStored{
-			seq: m.Sequence, command: m.Header.Get(jetstream.HeaderCommand), code: m.Header.Get("Nats-Service-Error-Code"), body: m.Data,
+			seq: m.Sequence, command: m.Header.Get(events.HeaderCommand), code: m.Header.Get("Nats-Service-Error-Code"), body: m.Data,
 		}
 	})
 	return all, ever

@@ -136,6 +136,8 @@ func (c *Client) Result(ctx context.Context, commandID string) (AsyncResult, err
 		return AsyncResult{}, commands.ErrNotFound.With("command %q has no outcome yet, or none any more", commandID)
 	case status != "":
 		return AsyncResult{}, commands.ErrUnavailable.With("the outcomes cannot be read: %s", msg.Header.Get("Description"))
+	case len(msg.Header[events.HeaderCommand]) == 0, len(msg.Header[events.HeaderStream]) > 1: // the server adds one to its answer
+		return AsyncResult{}, commands.ErrNotFound.With("command %q has no outcome: what is stored in its place is somebody's answer", commandID)
 	}
 	return readResult(msg)
 }
