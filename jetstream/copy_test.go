@@ -99,17 +99,32 @@ func TestInbox_copies(t *testing.T) {
 	}
 }
 
-// TestLease_copies has the server put answers in the place of the lease: its holder
+// TestLease_strays has the server put answers in the place of the lease: its holder
 // keeps it, nobody else gets it meanwhile, and without a holder it is soon free.
-func TestLease_copies(t *testing.T) {
+func TestLease_strays(t *testing.T) {
 	t.Parallel()
 	const ttl = 2 * time.Second
 	nc := connect(t, startServer(t, jetstream.EmbeddedConfig{}).ClientURL())
 	a := openCell(t, nc, jetstream.Config{LeaseTTL: ttl}).Lease()
 	b := openCell(t, nc, jetstream.Config{LeaseTTL: ttl, Process: "p2"}).Lease()
 	const place = "$KV.epum_leases.leader"
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "own", Subjects: []string{"own.*"}, AllowDirect: true}); err != nil {
+		t.Fatal(err)
+	}
+	// A copy of the lease itself has its guard, too, which refuses it here.
+	thief := &nats.Msg{Subject: "own.x", Data: []byte("thief"), Header: nats.Header{"Epum-Lease": {"its own"}}}
+	if _, err := js.PublishMsg(t.Context(), thief); err != nil {
+		t.Fatal(err)
+	}
 	junk := func() {
-		copyTo(t, nc, "KV_epum_leases", place, place)
+		copyTo(t, nc, "own", "own.x", place)
+		if err := nc.PublishRequest("epum.sensor.a.b.c.d", place, []byte("1")); err != nil { // an ack
+			t.Fatal(err)
+		}
 	}
 	held, release, err := a.Take(t.Context(), "p1", always)
 	if err != nil {

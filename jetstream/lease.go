@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,6 +50,7 @@ type Lease struct {
 	ttl     time.Duration
 	log     *slog.Logger
 	create  func(context.Context) error // the bucket, where there is none
+	passed  atomic.Uint64               // the stray message that WaitFree has found to be in nobody's lease's place
 }
 
 // Lease is the cell's lease.
@@ -77,8 +79,15 @@ func (l *Lease) Holder(ctx context.Context) (string, error) {
 	return string(m.Data), nil
 }
 
+// stray reports whether a message of the key is neither a lease nor says that there
+// is none. Whoever asks a server for something may name the key as the place for the
+// answer: it hides whether somebody has the lease.
+func stray(m stored) bool {
+	return m.Seq > 0 && header1(m.header, headerTake) == "" && !purged(m.header)
+}
+
 // current gives the last message of the key, also where it says that nobody holds
-// the lease, or is a copy, which is no lease; its sequence is 0 where there is none.
+// the lease, or is stray; its sequence is 0 where there is none.
 func (l *Lease) current(ctx context.Context) (stored, bool, error) {
 	m, err := readStored(ctx, l.nc, get{stream: l.stream, Last: l.subject})
 	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeStreamNotFound {
@@ -90,47 +99,41 @@ func (l *Lease) current(ctx context.Context) (stored, bool, error) {
 	if notFound(err) {
 		return stored{}, false, nil
 	}
-	return m, err == nil && !purged(m.header) && !m.copied, err
+	return m, err == nil && !purged(m.header) && !stray(m), err
 }
 
-// WaitFree returns when nobody holds the lease, or with ctx's error. It watches
-// the key, and looks by itself once a second. Where a copy is in the lease's
-// place (events.HeaderStream), its holder has the time of a renewal to put it back.
+// WaitFree returns when the lease can be taken, or with ctx's error. It watches the
+// key, and looks by itself once a second. A stray message in the lease's place goes
+// with time as a lease does; where others follow it, so that it never goes, the lease
+// can be taken once it was nowhere seen for as long as it lasts.
 func (l *Lease) WaitFree(ctx context.Context) error {
-	var lost time.Time
 	for ctx.Err() == nil {
-		if l.watch(ctx, &lost) {
+		if l.watch(ctx) {
 			return nil
 		}
 	}
 	return ctx.Err()
 }
 
-// free says whether the lease can be taken; lost is since when a copy was seen in
-// its place and no lease, zero: it was not.
-func (l *Lease) free(ctx context.Context, lost *time.Time) bool {
-	m, held, err := l.current(ctx)
-	switch {
-	case err != nil:
-		return false
-	case !m.copied:
-		*lost = time.Time{}
-		return !held
-	case lost.IsZero():
-		*lost = time.Now()
-		l.log.Warn("an answer of the server to somebody is in the place of the lease", "seq", m.Seq)
-	}
-	return time.Since(*lost) > l.ttl/leaseRenewals+l.ttl/leaseMargin
-}
-
-// watch is one life of a watcher; it says whether the lease is free.
-func (l *Lease) watch(ctx context.Context, lost *time.Time) bool {
+// watch is one life of a watcher; it says whether the lease can be taken.
+func (l *Lease) watch(ctx context.Context) bool {
 	f, err := openFeed(ctx, l.nc, l.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy, FilterSubject: l.subject}, smallBuffer)
 	if err == nil {
 		defer f.close()
 	}
+	var since time.Time // since when only strays were seen; zero: they were not
 	for {
-		if l.free(ctx, lost) {
+		m, held, readErr := l.current(ctx)
+		switch {
+		case readErr != nil || held:
+			since = time.Time{}
+		case !stray(m):
+			return true
+		case since.IsZero():
+			since = time.Now()
+			l.log.Warn("a message that is no lease, somebody's answer maybe, is in the place of the lease", "seq", m.Seq)
+		case time.Since(since) > l.ttl:
+			l.passed.Store(m.Seq)
 			return true
 		}
 		if err != nil {
@@ -138,10 +141,13 @@ func (l *Lease) watch(ctx context.Context, lost *time.Time) bool {
 			return false
 		}
 		wait, cancel := context.WithTimeout(ctx, leasePoll)
-		_, _, readErr := f.read(wait)
+		next, info, readErr := f.read(wait)
 		cancel()
-		if ctx.Err() != nil || errors.Is(readErr, ErrTailBroken) {
+		switch {
+		case ctx.Err() != nil || errors.Is(readErr, ErrTailBroken):
 			return false
+		case readErr == nil && !stray(stored{Seq: info.seq, header: own(next.Header)}):
+			since = time.Time{}
 		}
 	}
 }
@@ -193,8 +199,11 @@ func (h *holding) start(ctx context.Context) (until time.Time, err error) {
 		if err != nil {
 			return time.Time{}, fmt.Errorf("%w: %w", events.ErrUnavailable, err)
 		}
-		if held {
+		switch {
+		case held:
 			return time.Time{}, fmt.Errorf("%w: %s", events.ErrLeaseHeld, m.Data)
+		case stray(m) && m.Seq != h.lease.passed.Load():
+			return time.Time{}, fmt.Errorf("%w: message %d, which is no lease, hides who has it", events.ErrLeaseHeld, m.Seq)
 		}
 		until, err = h.put(ctx, m.Seq)
 		if _, conflict := errors.AsType[*events.ConflictError](err); !conflict {
@@ -267,8 +276,8 @@ func (h *holding) renewOnce(ctx context.Context) (time.Time, error) {
 	switch {
 	case err != nil:
 		return time.Time{}, err
-	case last.copied:
-		h.lease.log.Warn("an answer of the server to somebody took the place of the lease: renewed over it", "seq", last.Seq)
+	case stray(last): // nobody takes the lease for as long as this may be one
+		h.lease.log.Warn("a message that is no lease, somebody's answer maybe, took the place of the lease: renewed over it", "seq", last.Seq)
 	case header1(last.header, headerTake) != h.take || purged(last.header):
 		return time.Time{}, fmt.Errorf("%w: %q has it", errLeaseLost, last.Data)
 	}

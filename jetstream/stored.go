@@ -25,7 +25,6 @@ type stored struct {
 	Time    time.Time `json:"time"`
 
 	header nats.Header // nil also where they cannot be read, as in what is delivered, and where it is a copy
-	copied bool        // the server made it of another message
 }
 
 // get is a request for one message: by sequence, the last of a subject, or the
@@ -67,7 +66,7 @@ func readStored(ctx context.Context, nc *nats.Conn, req get) (stored, error) {
 	}
 	m := *answer.Message
 	if h, err := nats.DecodeHeadersMsg(m.RawHdr); err == nil {
-		m.header, m.copied = own(h), copied(h)
+		m.header = own(h)
 	}
 	return m, nil
 }
