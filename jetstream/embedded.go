@@ -18,6 +18,8 @@ const (
 	serverReady = 2 * time.Minute
 	// noStoreLimit is more than any disk holds, in bytes: the disk is the limit.
 	noStoreLimit = int64(1) << 50
+	// embeddedName is how such a server is called.
+	embeddedName = "epum-embedded"
 )
 
 // EmbeddedConfig says how an embedded server is started.
@@ -52,7 +54,7 @@ func StartServer(cfg EmbeddedConfig) (*Server, error) {
 	srv, err := server.NewServer(&server.Options{
 		Host:               host,
 		Port:               port,
-		ServerName:         "epum-embedded",
+		ServerName:         embeddedName,
 		NoSigs:             true,
 		JetStream:          true,
 		StoreDir:           cfg.StoreDir,

@@ -85,6 +85,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
 			return nil, err
 		}
 	}
+	warnIfLenient(ctx, nc, c.streams.events.Name, cfg.Logger)
 	if err := c.Notices().open(ctx); err != nil {
 		return nil, err
 	}
