@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,11 +80,11 @@ func (l *Lease) Holder(ctx context.Context) (string, error) {
 	return string(m.Data), nil
 }
 
-// stray reports whether a message of the key is neither a lease nor says that there
-// is none. Whoever asks a server for something may name the key as the place for the
-// answer: it hides whether somebody has the lease.
+// stray reports whether a message of the key is neither a lease, which is the name of
+// a process, nor says that there is none. Whoever asks a server for something may name
+// the key as the place for the answer: it hides whether somebody has the lease.
 func stray(m stored) bool {
-	return m.Seq > 0 && header1(m.header, headerTake) == "" && !purged(m.header)
+	return m.copied || bytes.HasPrefix(m.Data, []byte("{"))
 }
 
 // current gives the last message of the key, also where it says that nobody holds
@@ -141,12 +142,12 @@ func (l *Lease) watch(ctx context.Context) bool {
 			return false
 		}
 		wait, cancel := context.WithTimeout(ctx, leasePoll)
-		next, info, readErr := f.read(wait)
+		next, _, readErr := f.read(wait)
 		cancel()
 		switch {
 		case ctx.Err() != nil || errors.Is(readErr, ErrTailBroken):
 			return false
-		case readErr == nil && !stray(stored{Seq: info.seq, header: own(next.Header)}):
+		case readErr == nil && !stray(stored{Data: next.Data, copied: copied(next.Header)}):
 			since = time.Time{}
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -116,12 +115,15 @@ func TestLease_expires(t *testing.T) {
 func TestLease_lost(t *testing.T) {
 	t.Parallel()
 	a, _, js := leaseCells(t, 2*time.Second)
+	kv, err := js.KeyValue(t.Context(), "epum_leases")
+	if err != nil {
+		t.Fatal(err)
+	}
 	held, release, err := a.Take(t.Context(), "p1", always)
 	if err != nil {
 		t.Fatal(err)
 	}
-	thief := &nats.Msg{Subject: "$KV.epum_leases.leader", Data: []byte("thief"), Header: nats.Header{"Epum-Lease": {"its own"}}}
-	if _, err := js.PublishMsg(t.Context(), thief); err != nil {
+	if _, err := kv.Put(t.Context(), "leader", []byte("thief")); err != nil {
 		t.Fatal(err)
 	}
 	select {

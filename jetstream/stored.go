@@ -25,6 +25,7 @@ type stored struct {
 	Time    time.Time `json:"time"`
 
 	header nats.Header // nil also where they cannot be read, as in what is delivered, and where it is a copy
+	copied bool        // the server made it of another message
 }
 
 // get is a request for one message: by sequence, the last of a subject, or the
@@ -66,7 +67,7 @@ func readStored(ctx context.Context, nc *nats.Conn, req get) (stored, error) {
 	}
 	m := *answer.Message
 	if h, err := nats.DecodeHeadersMsg(m.RawHdr); err == nil {
-		m.header = own(h)
+		m.header, m.copied = own(h), copied(h)
 	}
 	return m, nil
 }

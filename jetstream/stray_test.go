@@ -33,7 +33,7 @@ func TestLease_stray_unrenewed(t *testing.T) {
 	free := make(chan error, 1)
 	go func() { free <- b.WaitFree(t.Context()) }()
 	for deadline := time.Now().Add(patience); ; {
-		if err := nc.Publish("$KV.epum_leases.leader", []byte("junk")); err != nil {
+		if err := nc.Publish("$KV.epum_leases.leader", []byte(`{"stream":"s","seq":1}`)); err != nil {
 			t.Fatal(err)
 		}
 		select {

@@ -222,11 +222,12 @@ type stranger struct {
 // takeLeaseAway takes the lease from whoever has it and keeps it until release.
 func (e *epum) takeLeaseAway() *stranger {
 	e.t.Helper()
-	// One write that replaces the holder: a delete first would let others in between.
-	lease := &nats.Msg{
-		Subject: "$KV." + e.prefix.Stream(events.BucketLeases) + ".leader", Data: []byte("stranger"), Header: nats.Header{"Epum-Lease": {"stranger"}},
+	kv, err := e.js.KeyValue(e.ctx(), e.prefix.Stream(events.BucketLeases))
+	if err != nil {
+		e.t.Fatal(err)
 	}
-	if _, err := e.js.PublishMsg(e.ctx(), lease); err != nil {
+	// One write that replaces the holder: a delete first would let others in between.
+	if _, err := kv.Put(e.ctx(), "leader", []byte("stranger")); err != nil {
 		e.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -238,7 +239,7 @@ func (e *epum) takeLeaseAway() *stranger {
 		for {
 			select {
 			case <-tick.C:
-				_, _ = e.js.PublishMsg(ctx, lease)
+				_, _ = kv.Put(ctx, "leader", []byte("stranger"))
 			case <-ctx.Done():
 				return
 			}
