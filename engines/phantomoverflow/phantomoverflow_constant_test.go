@@ -1,0 +1,104 @@
+package phantomoverflow_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// steady is a domain whose provisioners do at once what they are asked.
+type steady struct {
+	t    *rapid.T
+	e    engines.Engine
+	view engines.View
+	ids  int
+}
+
+// drawSteady is a domain of some instances that may scale from a minimum to a
+// maximum; above 2 there are to be more, below 1 fewer.
+func drawSteady(t *rapid.T) (s *steady, least, most int) {
+	least = rapid.IntRange(0, 5).Draw(t, "minimum")
+	most = least + rapid.IntRange(0, 6).Draw(t, "room")
+	s = &steady{t: t, view: engines.View{Now: began, MaxActions: many}}
+	s.e = newEngine(t, conf(fmt.Sprintf("a:%d b:-1", rapid.IntRange(0, 4).Draw(t, "size")), fmt.Sprintf(
+		`"minimum_vms":%d,"maximum_vms":%d,"metric":"q","monitor_domain_sensors":["q"],"scale_up_threshold":2,"scale_down_threshold":1,`+
+			`"scale_up_n_vms":%d,"scale_down_n_vms":%d,"cooldown_period":%d`,
+		least, most, rapid.IntRange(1, 3).Draw(t, "up"), rapid.IntRange(1, 3).Draw(t, "down"), rapid.IntRange(0, 60).Draw(t, "cooldown"))), nil)
+	for range rapid.IntRange(0, 8).Draw(t, "instances") {
+		s.launch(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "site"))
+	}
+	return s, least, most
+}
+
+func (s *steady) launch(site string) {
+	s.ids++
+	s.view.Instances = append(s.view.Instances, &events.Instance{
+		ID: fmt.Sprintf("i%04d", s.ids), Site: site, State: events.Running, Health: events.HealthOK, StateTime: s.view.Now, RunningTime: s.view.Now,
+	})
+}
+
+// decide decides a tick later, and has it done.
+func (s *steady) decide(value float64) engines.Decision {
+	s.view.Now = s.view.Now.Add(tick)
+	s.view.Readings = engines.Readings{"q": {engines.OfDomain: {Value: value, Time: s.view.Now}}}
+	d, err := s.e.Decide(&s.view)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.view.Memory = d.Memory
+	s.view.Instances = slices.DeleteFunc(s.view.Instances, func(i *events.Instance) bool { return slices.Contains(d.Terminations, i.ID) })
+	for _, l := range d.Launches {
+		s.launch(l.Site)
+	}
+	return d
+}
+
+// TestEngine_ConstantMetric: the number keeps to its limits, goes one way alone, and
+// comes to rest at a limit, or stays where it is.
+func TestEngine_ConstantMetric(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, least, most := drawSteady(t)
+		value := rapid.Float64Range(0, 3).Draw(t, "value")
+		var targets []int
+		for range int(5 * time.Minute / tick) {
+			d := s.decide(value)
+			if n := len(s.view.Instances); min(d.Target, n) < least || max(d.Target, n) > most {
+				t.Fatalf("%d are there and %d wanted of %d to %d: %s", n, d.Target, least, most, d.Reason)
+			}
+			targets = append(targets, d.Target)
+		}
+		reversed := slices.Clone(targets)
+		slices.Reverse(reversed)
+		if !slices.IsSorted(targets) && !slices.IsSorted(reversed) {
+			t.Fatalf("flaps at %g: %v", value, targets)
+		}
+		last := targets[len(targets)-1]
+		if value > 2 && last != most || value < 1 && last != least || value >= 1 && value <= 2 && last != targets[0] {
+			t.Fatalf("of %d to %d at %g: %v", least, most, value, targets)
+		}
+	})
+}
+
+// TestEngine_OscillatingMetric: what stays between the thresholds causes nothing, once
+// the instances are where they belong.
+func TestEngine_OscillatingMetric(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, _, _ := drawSteady(t)
+		for range 30 {
+			s.decide(1.5)
+		}
+		memory := s.view.Memory
+		for range 15 {
+			d := s.decide(rapid.Float64Range(1, 2).Draw(t, "value"))
+			if len(d.Launches)+len(d.Terminations) > 0 || string(d.Memory) != string(memory) {
+				t.Fatalf("launches %d, terminates %q, keeps %s: %s", len(d.Launches), d.Terminations, d.Memory, d.Reason)
+			}
+		}
+	})
+}
