@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -166,6 +167,31 @@ func TestEngines_Lives(t *testing.T) {
 				return isNotFound(err)
 			})
 		})
+	}
+}
+
+// TestEngines_LivesOfAll: there is a life of each engine that the service knows, which
+// it says where one is asked for that it does not know.
+func TestEngines_LivesOfAll(t *testing.T) {
+	t.Parallel()
+	e := newEpum(t)
+	_, err := e.as("al").Do(e.ctx(), commands.AddDefinition{DefinitionID: "d", Definition: ofEngine("nobody")})
+	if err == nil {
+		t.Fatal("an engine is taken that nobody knows")
+	}
+	_, known, _ := strings.Cut(err.Error(), "use one of: ")
+	lived := map[string]bool{}
+	for _, l := range lives() {
+		lived[l.class] = true
+	}
+	classes := strings.Split(known, ", ")
+	for _, class := range classes {
+		if !lived[class] {
+			t.Errorf("no life of %q", class)
+		}
+	}
+	if len(classes) != len(lived) {
+		t.Errorf("%q are known", classes)
 	}
 }
 
