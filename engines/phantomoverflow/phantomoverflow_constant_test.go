@@ -9,6 +9,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
+	"github.com/seed-524e47bf/epum/engines/phantomoverflow"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -25,8 +27,8 @@ type steady struct {
 func drawSteady(t *rapid.T) (s *steady, least, most int) {
 	least = rapid.IntRange(0, 5).Draw(t, "minimum")
 	most = least + rapid.IntRange(0, 6).Draw(t, "room")
-	s = &steady{t: t, view: engines.View{Now: began, MaxActions: many}}
-	s.e = newEngine(t, conf(fmt.Sprintf("a:%d b:-1", rapid.IntRange(0, 4).Draw(t, "size")), fmt.Sprintf(
+	s = &steady{t: t, view: engines.View{Now: began, MaxActions: enginetest.Many}}
+	s.e = enginetest.Made(t, phantomoverflow.Kind(), conf(fmt.Sprintf("a:%d b:-1", rapid.IntRange(0, 4).Draw(t, "size")), fmt.Sprintf(
 		`"minimum_vms":%d,"maximum_vms":%d,"metric":"q","monitor_domain_sensors":["q"],"scale_up_threshold":2,"scale_down_threshold":1,`+
 			`"scale_up_n_vms":%d,"scale_down_n_vms":%d,"cooldown_period":%d`,
 		least, most, rapid.IntRange(1, 3).Draw(t, "up"), rapid.IntRange(1, 3).Draw(t, "down"), rapid.IntRange(0, 60).Draw(t, "cooldown"))), nil)
