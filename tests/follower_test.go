@@ -16,15 +16,18 @@ type follower struct {
 
 func (e *epum) follow() *follower { return &follower{e: e, state: events.NewState()} }
 
-// read reads on to the log's end.
+// read reads on to the log's end, for as long as it gets on.
 func (f *follower) read() *events.State {
 	f.e.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		before := len(f.seen)
 		err := f.tryRead()
-		if err == nil {
+		switch {
+		case err == nil:
 			return f.state
-		}
-		if time.Now().After(deadline) {
+		case len(f.seen) > before:
+			deadline = time.Now().Add(patience)
+		case time.Now().After(deadline):
 			f.e.t.Fatalf("read on in the log: %v", err)
 		}
 	}
