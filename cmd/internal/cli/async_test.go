@@ -97,7 +97,7 @@ func TestResult(t *testing.T) {
 		result{6, "", "epum: command c1 of owner alice has no outcome yet, or none any more; --wait waits for it\n"})
 	waiting := make(chan result, 1)
 	go func() { waiting <- run("result", "c1", "--wait") }()
-	putMessage(t, js, "epum.result.alice.c1", `{"seq":7}`, nil)
+	putMessage(t, js, "epum.result.alice.c1", `{"seq":7}`, nats.Header{"Epum-Command": {"1/x"}})
 	got := <-waiting
 	got.Stdout = regexp.MustCompile(`\d+s ago`).ReplaceAllString(got.Stdout, "now")
 	expect(t, "waited for", got, result{Stdout: "command c1 is done (seq 7, now)\n"})
@@ -107,7 +107,7 @@ func TestResult(t *testing.T) {
 	}
 	for code, exit := range map[string]int{"400": 2, "403": 5, "404": 3, "409": 4, "413": 2, "500": 1} {
 		body := `{"error":{"type":"SomeError","code":` + code + `,"message":"it went wrong"}}`
-		putMessage(t, js, "epum.result.alice.c=20"+code, body, nats.Header{"Nats-Service-Error-Code": {code}})
+		putMessage(t, js, "epum.result.alice.c=20"+code, body, nats.Header{"Nats-Service-Error-Code": {code}, "Epum-Command": {"1/x"}})
 		expect(t, code, run("result", "c "+code), result{exit, "", "epum: it went wrong\n"})
 		if got := run("result", "c "+code, "-o", "json"); got.Code != exit || !strings.Contains(got.Stdout, `"error":{"type":"SomeError","code":`+code) {
 			t.Errorf("%s: %+v", code, got)

@@ -79,7 +79,7 @@ func TestDomain_Describe(t *testing.T) {
 	kv := putState(
 		t, f,
 		"domain.alice.shop", `{"name":"shop","owner":"alice","added_seq":4,"seq":4}`,
-		"decision.alice.shop", fmt.Sprintf(`{"time":%q,"domain_seq":4,"reason":"1 of 3\nruns","engine_state":"PENDING_DE","seq":5}`, decided),
+		"decision.alice.shop", fmt.Sprintf(`{"domain":"shop","owner":"alice","time":%q,"domain_seq":4,"reason":"1 of 3\nruns","engine_state":"PENDING_DE","seq":5}`, decided),
 	)
 	expect(t, "with a decision", run("domain", "describe", "shop"),
 		result{Stdout: strings.ReplaceAll(shopTable, "REASON", "Reason       1 of 3 runs (3h ago)\n")})

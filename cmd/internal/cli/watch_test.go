@@ -43,7 +43,7 @@ func TestDomain_Watch(t *testing.T) {
 		{"instance.alice.shop.0198-a", strings.NewReplacer("100-REQUESTING", "600-RUNNING", `"seq"`, `"pid":12,"seq"`).Replace(instanceV1)},
 		{"domain.alice.shop", domainV1}, // written anew: no change
 		{"domain.alice.shop", strings.Replace(domainV1, `"config_seq":4`, `"config_seq":6`, 1)},
-		{"decision.alice.shop", `{"domain_seq":4,"reason":"1 of 3 are there: launch 2","engine_state":"PENDING_DE","seq":7}`},
+		{"decision.alice.shop", `{"domain":"shop","owner":"alice","domain_seq":4,"reason":"1 of 3 are there: launch 2","engine_state":"PENDING_DE","seq":7}`},
 		{"instance.alice.shop.0198-a", strings.NewReplacer("100-REQUESTING", "900-FAILED", `"seq"`, `"exit_code":3,"seq"`).Replace(instanceV1)},
 		{"domain.alice.shop", strings.Replace(domainV1, "[]", `[{"subscriber_name":"a","subscriber_op":"b"}]`, 1)},
 		{"domain.alice.shop", strings.Replace(domainV1, `"removed":false`, `"removed":true`, 1)},
