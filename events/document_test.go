@@ -191,3 +191,23 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestDecodeDocument_Others: what is JSON but not the document of its key is none.
+func TestDecodeDocument_Others(t *testing.T) {
+	keys := []events.Key{events.DefinitionKey("d"), dom.Key(), dom.DecisionKey(), dom.InstanceKey("i"), events.LeaderKey}
+	others := []string{
+		`{"stream":"epum_inbox","seq":1}`, `{}`, ``, `null`, `{"name":"x","owner":"y","domain":"z","epoch":0,"seq":1}`,
+		`{"instance_id":"j","state":"600-RUNNING","seq":1}`, `{"instance_id":1,"state":"600-RUNNING"}`,
+	}
+	for _, key := range keys {
+		for _, other := range others {
+			if doc, err := events.DecodeDocument(key, []byte(other)); err == nil {
+				t.Errorf("%s: %s is %+v", key, other, doc)
+			}
+		}
+	}
+	own := []byte(`{"instance_id":"\u0069","state":"600-RUNNING","state_time":"2026-01-02T03:04:05Z","seq":1}`)
+	if _, err := events.DecodeDocument(dom.InstanceKey("i"), own); err != nil {
+		t.Errorf("an id with an escape: %v", err)
+	}
+}

@@ -135,6 +135,9 @@ type instanceDoc struct {
 func (d *instanceDoc) read(name string, value []byte) (err error) {
 	switch name {
 	case "instance_id":
+		if n := len(value) - 1; n > 0 && string(value[1:n]) == d.ID {
+			return nil // as it nearly always stands there
+		}
 		var id string
 		if id, err = text(value); err == nil && id != d.ID {
 			err = errOthers
