@@ -122,6 +122,7 @@ func TestLease_strays(t *testing.T) {
 	}
 	junk := func() {
 		copyTo(t, nc, "own", "own.x", place)
+		copyTo(t, nc, "own", "own.none", place)                                              // a 404, which has no body
 		if err := nc.PublishRequest("epum.sensor.a.b.c.d", place, []byte("1")); err != nil { // an ack
 			t.Fatal(err)
 		}

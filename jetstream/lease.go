@@ -84,7 +84,7 @@ func (l *Lease) Holder(ctx context.Context) (string, error) {
 // a process, nor says that there is none. Whoever asks a server for something may name
 // the key as the place for the answer: it hides whether somebody has the lease.
 func stray(m stored) bool {
-	return m.copied || bytes.HasPrefix(m.Data, []byte("{"))
+	return m.copied || bytes.HasPrefix(m.Data, []byte("{")) || m.Seq > 0 && len(m.Data) == 0 && !purged(m.header)
 }
 
 // current gives the last message of the key, also where it says that nobody holds
@@ -142,12 +142,12 @@ func (l *Lease) watch(ctx context.Context) bool {
 			return false
 		}
 		wait, cancel := context.WithTimeout(ctx, leasePoll)
-		next, _, readErr := f.read(wait)
+		next, info, readErr := f.read(wait)
 		cancel()
 		switch {
 		case ctx.Err() != nil || errors.Is(readErr, ErrTailBroken):
 			return false
-		case readErr == nil && !stray(stored{Data: next.Data, copied: copied(next.Header)}):
+		case readErr == nil && !stray(stored{Seq: info.seq, Data: next.Data, header: next.Header, copied: copied(next.Header)}):
 			since = time.Time{}
 		}
 	}
