@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/seed-524e47bf/epum/events"
 )
@@ -23,6 +24,13 @@ const (
 	stdoutFile = "stdout"
 	stderrFile = "stderr"
 	temporary  = ".tmp" // added to the name of a file that is being written
+)
+
+const (
+	// lockPatience is how long it is waited for the lock of an agent that was killed:
+	// a child that it had just forked holds it until it executes its program.
+	lockPatience = time.Second
+	lockPause    = 20 * time.Millisecond
 )
 
 // maxHomeName is the longest token used as a directory's name as it is, in
@@ -41,7 +49,7 @@ type directory struct {
 
 // openDirectory creates and locks a state directory. The lock is the
 // kernel's: it goes with the process, and with what the process was just about
-// to execute.
+// to execute, for which it is waited.
 func openDirectory(path string) (*directory, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -50,7 +58,12 @@ func openDirectory(path string) (*directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockPause) {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
+			break
+		}
+	}
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		err = ErrLocked
 	}
