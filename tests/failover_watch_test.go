@@ -102,8 +102,9 @@ func (w *watch) known() (p presence, seq, asOf uint64) {
 	return w.presence, w.seq, w.asOf
 }
 
-// slowest is what a read may take while there is a process that can answer it.
-const slowest = 5 * time.Second
+// slowest is what a read may take while there is a process that can answer it, also on
+// a busy machine: a lost request is asked again after 2 s.
+const slowest = 10 * time.Second
 
 // look reads once.
 func (w *watch) look(client *natsapi.Client) {

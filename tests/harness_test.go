@@ -222,7 +222,8 @@ func (e *epum) report(node string, fields map[string]any) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	if _, err := e.js.Publish(e.ctx(), e.prefix.Node(node, "instance_info"), data); err != nil {
+	// As an agent does, until the stream has a leader again.
+	if _, err := e.js.Publish(e.ctx(), e.prefix.Node(node, "instance_info"), data, natsjs.WithRetryAttempts(40)); err != nil {
 		e.t.Fatal(err)
 	}
 }
