@@ -26,6 +26,10 @@ const (
 // subject by who may send there, and counts for nothing.
 const HeaderStream = "Nats-Stream"
 
+// Copied reports whether a message with these headers, as it is stored, is a copy that
+// the server made of another one (HeaderStream).
+func Copied(headers map[string][]string) bool { return len(headers[HeaderStream]) > 0 }
+
 // HeaderCommand is in the outcome of a durable command: which message of the inbox
 // it is the outcome of. What has none is no outcome.
 const HeaderCommand = "Epum-Command"

@@ -100,7 +100,7 @@ func (b *Bucket) entry(subject string, value []byte, isCopy bool, seq uint64) pr
 // out. It ends with the first error of each.
 func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) error {
 	_, err := b.after(ctx, 0, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy}, func(m *nats.Msg, seq uint64) error {
-		if isCopy := copied(m.Header); isCopy || !purged(m.Header) {
+		if isCopy := events.Copied(m.Header); isCopy || !purged(m.Header) {
 			return each(b.entry(m.Subject, m.Data, isCopy, seq))
 		}
 		return nil
@@ -113,7 +113,7 @@ func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) er
 func (b *Bucket) Strays(ctx context.Context, after uint64) (keys []events.Key, upTo uint64, err error) {
 	cfg := natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true}
 	upTo, err = b.after(ctx, after, cfg, func(m *nats.Msg, _ uint64) error {
-		if copied(m.Header) || header1(m.Header, headerBatchID) == "" {
+		if events.Copied(m.Header) || header1(m.Header, headerBatchID) == "" {
 			keys = append(keys, events.Key(strings.TrimPrefix(m.Subject, b.prefix)))
 		}
 		return nil

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 // What is told to the server of a message that it has delivered.
@@ -41,7 +43,7 @@ func newDelivery(m *nats.Msg) *delivery {
 		return nil
 	}
 	d := &delivery{
-		subject: m.Subject, header: m.Header, copied: copied(m.Header), body: m.Data, reply: m.Reply,
+		subject: m.Subject, header: m.Header, copied: events.Copied(m.Header), body: m.Data, reply: m.Reply,
 		seq: info.seq, stored: info.time, times: info.delivered, owned: time.Now(),
 	}
 	if tokens := strings.SplitN(d.subject, ".", 4); len(tokens) > 2 {

@@ -40,11 +40,7 @@ func (h *headers) set(name, value string) {
 	h.size += len(name) + len(value) + 4 // ": " and the line's end
 }
 
-// copied reports whether a message, as it is stored, is a copy that the server made
-// of another one (events.HeaderStream).
-func copied(h nats.Header) bool { return len(h[events.HeaderStream]) > 0 }
-
-// answerCopied is copied for the answer to a direct get, which names the stream once
+// answerCopied is events.Copied for the answer to a direct get, which names the stream once
 // more.
 func answerCopied(h nats.Header) bool { return len(h[events.HeaderStream]) > 1 }
 
@@ -60,7 +56,7 @@ func answerHeader(h nats.Header, name string) string {
 // own gives the headers of a message as it is stored; none where it is a copy, whose
 // headers are another message's.
 func own(h nats.Header) nats.Header {
-	if copied(h) {
+	if events.Copied(h) {
 		return nil
 	}
 	return h

@@ -147,7 +147,7 @@ func (l *Lease) watch(ctx context.Context) bool {
 		switch {
 		case ctx.Err() != nil || errors.Is(readErr, ErrTailBroken):
 			return false
-		case readErr == nil && !stray(stored{Seq: info.seq, Data: next.Data, header: next.Header, copied: copied(next.Header)}):
+		case readErr == nil && !stray(stored{Seq: info.seq, Data: next.Data, header: next.Header, copied: events.Copied(next.Header)}):
 			since = time.Time{}
 		}
 	}

@@ -91,7 +91,7 @@ func (s *Sensor) follow(ctx context.Context, at *samplePosition, apply func(even
 		read = true
 		*at = samplePosition{time: info.time, seq: info.seq}
 		sample, err := s.prefix.DecodeSample(m.Subject, m.Data, info.time)
-		if copied(m.Header) {
+		if events.Copied(m.Header) {
 			err = errCopy
 		}
 		if err != nil {

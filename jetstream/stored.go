@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
 
@@ -67,7 +68,7 @@ func readStored(ctx context.Context, nc *nats.Conn, req get) (stored, error) {
 	}
 	m := *answer.Message
 	if h, err := nats.DecodeHeadersMsg(m.RawHdr); err == nil {
-		m.header, m.copied = own(h), copied(h)
+		m.header, m.copied = own(h), events.Copied(h)
 	}
 	return m, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/seed-524e47bf/epum/commands/natsapi"
-	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -123,24 +123,12 @@ type decider struct {
 	subject string
 
 	mu     sync.Mutex
-	answer func(view *outsideView) any // nil: none; a []byte as it is, else as JSON
+	answer func(view *enginetest.Question) any // nil: none; a []byte as it is, else as JSON
 	asked  int
 }
 
-// outsideView is what a decider is asked.
-type outsideView struct {
-	engines.WireView
-	Settings struct {
-		Keep int `json:"keep"`
-	} `json:"settings"`
-	Instances []struct {
-		ID    string               `json:"instance_id"`
-		State events.InstanceState `json:"state"`
-	} `json:"instances"`
-}
-
 // decider starts one. Each question is answered on a goroutine of its own.
-func (e *epum) decider(subject string, answer func(view *outsideView) any) *decider {
+func (e *epum) decider(subject string, answer func(view *enginetest.Question) any) *decider {
 	e.t.Helper()
 	d := &decider{e: e, subject: subject, answer: answer}
 	sub, err := e.nc.Subscribe(subject, func(m *nats.Msg) { go d.hear(m) })
@@ -155,7 +143,7 @@ func (e *epum) decider(subject string, answer func(view *outsideView) any) *deci
 }
 
 func (d *decider) hear(m *nats.Msg) {
-	var view outsideView
+	var view enginetest.Question
 	if err := json.Unmarshal(m.Data, &view); err != nil {
 		d.e.t.Errorf("question %s: %v", m.Data, err)
 		return
@@ -176,7 +164,7 @@ func (d *decider) hear(m *nats.Msg) {
 }
 
 // says changes what is answered.
-func (d *decider) says(answer func(view *outsideView) any) {
+func (d *decider) says(answer func(view *enginetest.Question) any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.answer = answer
@@ -189,21 +177,7 @@ func (d *decider) questions() int {
 }
 
 // keeps is the answer that keeps settings.keep instances.
-func keeps(view *outsideView) any {
-	d := engines.WireDecision{Target: view.Settings.Keep, State: events.EngineStable, Reason: "as many as the settings say", Terminations: view.Unhealthy}
-	var healthy []string
-	for _, i := range view.Instances {
-		if i.State < events.Terminating && !slices.Contains(view.Unhealthy, i.ID) {
-			healthy = append(healthy, i.ID)
-		}
-	}
-	if n := d.Target - len(healthy); n > 0 {
-		d.Launches = make([]engines.Launch, n)
-	} else {
-		d.Terminations = append(d.Terminations, healthy[d.Target:]...)
-	}
-	return d
-}
+func keeps(view *enginetest.Question) any { return view.Keep() }
 
 // soonHas waits, where passes start by themselves, until a domain has so many
 // instances that count.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -44,14 +45,14 @@ func TestEngines_OutsideUnsound(t *testing.T) {
 		"actions, at most":          engines.WireDecision{Launches: make([]engines.Launch, 1000), Reason: "more"},
 		"no instance of the domain": engines.WireDecision{Terminations: []string{"i"}, Reason: "fewer"},
 	} {
-		d.says(func(*outsideView) any { return answer })
+		d.says(func(*enginetest.Question) any { return answer })
 		stays(why)
 	}
 	p.provisions(0)
 	d.says(keeps)
 	e.comesTo("al", "web", 2)
 	p.provisions(2)
-	d.says(func(*outsideView) any { return []byte("hello") })
+	d.says(func(*enginetest.Question) any { return []byte("hello") })
 	stays("no decision")
 	p.terminations(0)
 }
@@ -62,8 +63,8 @@ func TestEngines_OutsideSees(t *testing.T) {
 	t.Parallel()
 	e := newEpum(t)
 	e.outside("web", map[string]any{"sensor_type": "nats", "monitor_domain_sensors": []string{"queue"}, "sample_function": "Series"})
-	e.decider("decide.here", func(view *outsideView) any {
-		d, _ := keeps(view).(engines.WireDecision)
+	e.decider("decide.here", func(view *enginetest.Question) any {
+		d := view.Keep()
 		n := len(view.Instances)
 		queue := view.Readings["queue"][engines.OfDomain].Value
 		d.Launches = make([]engines.Launch, max(int(queue)-n, 0))

@@ -172,7 +172,7 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 		},
 	} {
 		sub, err := nc.Subscribe(subject, func(msg *nats.Msg) {
-			if !copied(msg.Header) {
+			if !events.Copied(msg.Header) {
 				handle(msg)
 			}
 		})

@@ -69,15 +69,11 @@ func readRequest(prefix events.Prefix, op, defaultUser string, in incoming) (*re
 func checkSent(prefix events.Prefix, op string, in incoming) error {
 	rest, ours := strings.CutPrefix(in.subject, string(prefix)+".")
 	tokens := strings.Split(rest, ".")
-	if !ours || len(tokens) != 3 || tokens[0] != "cmd" && tokens[0] != "inbox" || tokens[2] != op || copied(in.header) {
+	if !ours || len(tokens) != 3 || tokens[0] != "cmd" && tokens[0] != "inbox" || tokens[2] != op || events.Copied(in.header) {
 		return commands.ErrNotPermitted.With("nobody sent this message as a request: it was delivered from a stream")
 	}
 	return nil
 }
-
-// copied reports whether a message is a copy that the server made of a stored one
-// (events.HeaderStream).
-func copied(h nats.Header) bool { return len(h[events.HeaderStream]) > 0 }
 
 // callerOf gives the plain name of who sends: the subject's last token but one.
 func callerOf(subject, op, defaultUser string) (string, error) {

@@ -191,8 +191,13 @@ func (w *World) launch(l engines.Launch, attempt int) (id string) {
 // Add puts instances into the world, with the ids of ID
 func (w *World) Add(n int, state events.InstanceState) {
 	for range n {
-		w.report(w.launch(engines.Launch{}, 0), state)
+		w.Place("", state)
 	}
+}
+
+// Place puts one instance at a site into the world.
+func (w *World) Place(site string, state events.InstanceState) {
+	w.report(w.launch(engines.Launch{Site: site}, 0), state)
 }
 
 // Feels has an instance be of another health.

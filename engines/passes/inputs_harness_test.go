@@ -6,11 +6,11 @@ import (
 	"errors"
 	"maps"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/external"
 	"github.com/seed-524e47bf/epum/engines/needy"
 	"github.com/seed-524e47bf/epum/engines/phantom"
@@ -126,30 +126,11 @@ type keeper struct{}
 
 // Ask implements Asker.
 func (keeper) Ask(_ context.Context, _ string, body []byte) ([]byte, error) {
-	var view struct {
-		engines.WireView
-		Settings struct {
-			Keep int `json:"keep"`
-		} `json:"settings"`
-		Instances []struct {
-			ID    string               `json:"instance_id"`
-			State events.InstanceState `json:"state"`
-		} `json:"instances"`
-	}
-	if err := json.Unmarshal(body, &view); err != nil {
+	var question enginetest.Question
+	if err := json.Unmarshal(body, &question); err != nil {
 		return nil, err
 	}
-	d := engines.WireDecision{Target: view.Settings.Keep, State: events.EngineStable, Terminations: view.Unhealthy}
-	var valid []string
-	for _, i := range view.Instances {
-		if i.State < events.Terminating && !strings.Contains(strings.Join(view.Unhealthy, " "), i.ID) {
-			valid = append(valid, i.ID)
-		}
-	}
-	for range d.Target - len(valid) {
-		d.Launches = append(d.Launches, engines.Launch{})
-	}
-	d.Terminations = append(d.Terminations, valid[min(d.Target, len(valid)):]...)
+	d := question.Keep()
 	d.Reason = "keep " + strconv.Itoa(d.Target)
 	d.Memory = json.RawMessage(`{"keep":` + strconv.Itoa(d.Target) + `}`)
 	return json.Marshal(d)

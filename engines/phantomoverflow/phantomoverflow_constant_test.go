@@ -8,69 +8,45 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/engines/enginetest"
 	"github.com/seed-524e47bf/epum/engines/phantomoverflow"
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// steady is a domain whose provisioners do at once what they are asked.
-type steady struct {
-	t    *rapid.T
-	e    engines.Engine
-	view engines.View
-	ids  int
-}
-
-// drawSteady is a domain of some instances that may scale from a minimum to a
-// maximum; above 2 there are to be more, below 1 fewer.
-func drawSteady(t *rapid.T) (s *steady, least, most int) {
+// drawSteady is a domain of some instances that may scale from a minimum to a maximum;
+// above 2 there are to be more, below 1 fewer.
+func drawSteady(t *rapid.T) (w *enginetest.World, least, most int) {
 	least = rapid.IntRange(0, 5).Draw(t, "minimum")
 	most = least + rapid.IntRange(0, 6).Draw(t, "room")
-	s = &steady{t: t, view: engines.View{Now: began, MaxActions: enginetest.Many}}
-	s.e = enginetest.Made(t, phantomoverflow.Kind(), conf(fmt.Sprintf("a:%d b:-1", rapid.IntRange(0, 4).Draw(t, "size")), fmt.Sprintf(
+	w = enginetest.New(t, phantomoverflow.Kind(), conf(fmt.Sprintf("a:%d b:-1", rapid.IntRange(0, 4).Draw(t, "size")), fmt.Sprintf(
 		`"minimum_vms":%d,"maximum_vms":%d,"metric":"q","monitor_domain_sensors":["q"],"scale_up_threshold":2,"scale_down_threshold":1,`+
 			`"scale_up_n_vms":%d,"scale_down_n_vms":%d,"cooldown_period":%d`,
-		least, most, rapid.IntRange(1, 3).Draw(t, "up"), rapid.IntRange(1, 3).Draw(t, "down"), rapid.IntRange(0, 60).Draw(t, "cooldown"))), nil)
+		least, most, rapid.IntRange(1, 3).Draw(t, "up"), rapid.IntRange(1, 3).Draw(t, "down"), rapid.IntRange(0, 60).Draw(t, "cooldown"))))
 	for range rapid.IntRange(0, 8).Draw(t, "instances") {
-		s.launch(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "site"))
+		w.Place(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "site"), events.Running)
 	}
-	return s, least, most
+	return w, least, most
 }
 
-func (s *steady) launch(site string) {
-	s.ids++
-	s.view.Instances = append(s.view.Instances, &events.Instance{
-		ID: fmt.Sprintf("i%04d", s.ids), Site: site, State: events.Running, Health: events.HealthOK, StateTime: s.view.Now, RunningTime: s.view.Now,
-	})
-}
-
-// decide decides a tick later, and has it done.
-func (s *steady) decide(value float64) engines.Decision {
-	s.view.Now = s.view.Now.Add(tick)
-	s.view.Readings = engines.Readings{"q": {engines.OfDomain: {Value: value, Time: s.view.Now}}}
-	d, err := s.e.Decide(&s.view)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.view.Memory = d.Memory
-	s.view.Instances = slices.DeleteFunc(s.view.Instances, func(i *events.Instance) bool { return slices.Contains(d.Terminations, i.ID) })
-	for _, l := range d.Launches {
-		s.launch(l.Site)
-	}
-	return d
+// decide decides a tick later; provisioners do at once what they are asked.
+func decide(t *rapid.T, w *enginetest.World, value float64) enginetest.Step {
+	w.Now = w.Now.Add(tick)
+	w.OfDomain("q", value)
+	step := w.Decide(t)
+	w.Settle()
+	return step
 }
 
 // TestEngine_ConstantMetric: the number keeps to its limits, goes one way alone, and
 // comes to rest at a limit, or stays where it is.
 func TestEngine_ConstantMetric(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, least, most := drawSteady(t)
+		w, least, most := drawSteady(t)
 		value := rapid.Float64Range(0, 3).Draw(t, "value")
 		var targets []int
 		for range int(5 * time.Minute / tick) {
-			d := s.decide(value)
-			if n := len(s.view.Instances); min(d.Target, n) < least || max(d.Target, n) > most {
+			d := decide(t, w, value)
+			if _, n, _ := w.Count(); min(d.Target, n) < least || max(d.Target, n) > most {
 				t.Fatalf("%d are there and %d wanted of %d to %d: %s", n, d.Target, least, most, d.Reason)
 			}
 			targets = append(targets, d.Target)
@@ -91,13 +67,13 @@ func TestEngine_ConstantMetric(t *testing.T) {
 // the instances are where they belong.
 func TestEngine_OscillatingMetric(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, _, _ := drawSteady(t)
+		w, _, _ := drawSteady(t)
 		for range 30 {
-			s.decide(1.5)
+			decide(t, w, 1.5)
 		}
-		memory := s.view.Memory
+		memory := w.Memory
 		for range 15 {
-			d := s.decide(rapid.Float64Range(1, 2).Draw(t, "value"))
+			d := decide(t, w, rapid.Float64Range(1, 2).Draw(t, "value"))
 			if len(d.Launches)+len(d.Terminations) > 0 || string(d.Memory) != string(memory) {
 				t.Fatalf("launches %d, terminates %q, keeps %s: %s", len(d.Launches), d.Terminations, d.Memory, d.Reason)
 			}
