@@ -44,7 +44,7 @@ func TestEngine_ConstantMetric(t *testing.T) {
 		w, least, most := drawSteady(t)
 		value := rapid.Float64Range(0, 3).Draw(t, "value")
 		var targets []int
-		for range int(5 * time.Minute / tick) {
+		for range int(8 * time.Minute / tick) { // six steps, each with a cool-down of a minute
 			d := decide(t, w, value)
 			if _, n, _ := w.Count(); min(d.Target, n) < least || max(d.Target, n) > most {
 				t.Fatalf("%d are there and %d wanted of %d to %d: %s", n, d.Target, least, most, d.Reason)
