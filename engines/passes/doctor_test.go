@@ -204,7 +204,8 @@ func TestDoctor_NewTerm(t *testing.T) {
 // when all are due at once, as they are some time after an election.
 func BenchmarkDoctor_Pass(b *testing.B) {
 	const instances = 100_000
-	t := &Term{Leader: NewLeader(Config{Clock: func() time.Time { return began }}), elected: began, began: began}
+	t := newTerm(NewLeader(Config{Clock: func() time.Time { return began }}))
+	t.elected, t.began = began, began
 	d := &doctor{term: t, vitals: map[string]*vital{}, due: newCalendar[*vital](began)}
 	watching := *t.health.of(nil)
 	watching.MonitorHealth = true
