@@ -91,6 +91,13 @@ func (r *Replica) RepeatsSince() time.Time {
 
 // WaitFor returns when the event at seq is folded, or with ctx's error.
 func (r *Replica) WaitFor(ctx context.Context, seq uint64) error {
+	// Most ask for what is folded already, and must not stand in the fold's way.
+	r.mu.RLock()
+	caught := r.caught(seq)
+	r.mu.RUnlock()
+	if caught {
+		return nil
+	}
 	r.mu.Lock()
 	if r.caught(seq) {
 		r.mu.Unlock()

@@ -15,11 +15,13 @@ import (
 
 // BenchmarkReports compares instance_info with bare guarded publishes: how fast
 // reports that wait in the inbox come to be events, by the server's timestamps,
-// against one guarded publish of the same body for each. end_to_end_reports/s is
+// against one guarded publish of the same body for each. Of 30,000 reports the first
+// 10,000 are not counted, since the process that takes them starts meanwhile: it
+// loads the bucket, is elected and looks at every domain. end_to_end_reports/s is
 // from the durable publish of each report to its event in the log, with the
 // publisher on the same machine.
 func BenchmarkReports(b *testing.B) {
-	const instances = 10_000
+	const instances, rounds = 10_000, 3
 	e := newBench(b)
 	e.fill(b, instances/10, 10)
 	e.projected()
@@ -46,12 +48,14 @@ func BenchmarkReports(b *testing.B) {
 				endToEnd = append(endToEnd, instances/time.Since(began).Seconds())
 
 				e.stopAll()
-				counter++
 				from = e.lastSeq()
-				publishReports(b, e.js, ids, inbox, counter, false)
+				for range rounds {
+					counter++
+					publishReports(b, e.js, ids, inbox, counter, false)
+				}
 				e.process(func(c *service.Config) { c.LeaseTTL = 5 * time.Second })
-				eventually(b, "all reports are in the log", func() bool { return e.lastSeq() >= from+instances })
-				return e.rate(events.TypeStateChanged, from)
+				eventually(b, "all reports are in the log", func() bool { return e.lastSeq() >= from+rounds*instances })
+				return e.rate(events.TypeStateChanged, from+instances)
 			},
 			func() float64 {
 				began := time.Now()
