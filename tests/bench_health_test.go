@@ -112,19 +112,23 @@ func publishReports(b *testing.B, js natsjs.JetStream, ids []string, subject fun
 func BenchmarkTakeOver(b *testing.B) {
 	e := newBench(b)
 	e.fill(b, 10_000, 10)
+	var took []float64
 	for n := range b.N {
-		e.process(eventDriven, func(c *service.Config) { c.RetryInterval = time.Hour })
+		// The passes of the leader are driven from outside: what is to be decided on it
+		// leaves to the standby.
+		standby := e.process(eventDriven, func(c *service.Config) { c.RetryInterval = time.Hour })
 		e.leader()
 		fell := e.heard("$KV.epum_leases.leader", func(m *nats.Msg) bool { return m.Header.Get("KV-Operation") == "DEL" })
 		appended := e.heard(events.DefaultPrefix.Event(events.PassKey), func(*nats.Msg) bool { return true })
-		// Something to decide on, which the leader, whose passes are driven from
-		// outside, leaves to the next one.
 		e.do("bench", commands.ReconfigureDomain{DomainID: fmt.Sprint("domain-", n), Config: preserve(12)})
 		e.processes[0].Stop()
-		b.ReportMetric(float64((<-appended).Sub(<-fell).Microseconds())/1000, "ms")
-		b.ReportMetric(0, "ns/op")
-		e.processes = e.processes[1:]
+		took = append(took, float64((<-appended).Sub(<-fell).Microseconds())/1000)
+		e.process()
+		standby.Stop()
+		e.processes = e.processes[2:]
 	}
+	b.ReportMetric(median(took), "ms")
+	b.ReportMetric(0, "ns/op")
 }
 
 // heard gives the time at which the first message that counts came.
