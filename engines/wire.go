@@ -62,7 +62,7 @@ type WireDecision struct {
 	Terminations []string           `json:"terminations"`
 	Reason       string             `json:"reason"` // one sentence, required
 	State        events.EngineState `json:"engine_state"`
-	Target       int                `json:"target"`
+	Target       int                `json:"target"` // at least as many as there are then, where it launches any
 	Memory       json.RawMessage    `json:"memory"`
 	Error        string             `json:"error"` // why it does not decide; "": it does
 }
@@ -121,7 +121,25 @@ func DecodeDecision(v *View, body []byte, like Launch) (Decision, error) {
 		}
 		d.Launches = append(d.Launches, launch)
 	}
+	if len(d.Launches) > 0 { // else its launches would be in no ill one's place, and no limit of such would hold
+		d.Target = max(d.Target, v.after(&d))
+	}
 	return d, nil
+}
+
+// after is how many instances count once a decision is carried out.
+func (v *View) after(d *Decision) int {
+	goes := make(map[string]bool, len(d.Terminations))
+	for _, id := range d.Terminations {
+		goes[id] = true
+	}
+	n := len(d.Launches)
+	for _, i := range v.Instances {
+		if i.Valid() && !goes[i.ID] {
+			n++
+		}
+	}
+	return n
 }
 
 // filled fills in what a launch leaves out.

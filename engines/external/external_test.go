@@ -65,18 +65,38 @@ func decide(t *testing.T, v *engines.View) engines.Decision {
 func TestEngine_Decide(t *testing.T) {
 	got := decide(t, view(&engines.Answer{Body: json.RawMessage(
 		`{"launches":[{},{"site":"other","deployable_type":"u","allocation":"big","extravars":{"k":"v"}}],"terminations":["b"],` +
-			`"reason":"two are wanted","engine_state":"PENDING_DE","target":2,"memory":{"n":2}}`,
+			`"reason":"three are wanted","engine_state":"PENDING_DE","target":3,"memory":{"n":2}}`,
 	)}))
 	want := engines.Decision{
 		Launches: []engines.Launch{
 			{DeployableType: "t", Site: "s"},
 			{DeployableType: "u", Site: "other", Allocation: "big", ExtraVars: json.RawMessage(`{"k":"v"}`)},
 		},
-		Terminations: []string{"b"}, Reason: "two are wanted", State: events.EnginePending, Target: 2,
+		Terminations: []string{"b"}, Reason: "three are wanted", State: events.EnginePending, Target: 3,
 		Memory: json.RawMessage(`{"n":2}`), Saw: json.RawMessage(`{"subject":"policies.web"}`),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestEngine_Decide_target: what is launched is wanted, whatever the answer says, so
+// that it can be in the place of what is ill.
+func TestEngine_Decide_target(t *testing.T) {
+	for _, tt := range []struct {
+		answer string
+		want   int
+	}{
+		{`{"launches":[{}],"terminations":["b"],"reason":"r"}`, 2},
+		{`{"launches":[{}],"terminations":["b","b"],"reason":"r","target":0}`, 2},
+		{`{"launches":[{},{}],"reason":"r","target":3}`, 4},
+		{`{"launches":[{}],"reason":"r","target":7}`, 7},
+		{`{"terminations":["a"],"reason":"r"}`, 0},
+		{`{"reason":"r","target":1}`, 1},
+	} {
+		if got := decide(t, view(&engines.Answer{Body: json.RawMessage(tt.answer)})); got.Target != tt.want {
+			t.Errorf("%s: the target is %d, not %d: %s", tt.answer, got.Target, tt.want, got.Reason)
+		}
 	}
 }
 
