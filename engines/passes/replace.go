@@ -186,12 +186,14 @@ func admit(l *look, s *spared, d *engines.Decision, due []attemptedLaunch) (a ac
 		a.terminations, a.cut = a.terminations[:mostActions], true
 	}
 	left := mostActions - len(a.terminations)
-	pairs := min(needed, s.room, len(due))
-	if pairs > left/2 {
-		pairs, a.cut = left/2, true
+	most := min(needed, s.room, len(due))
+	if most > left/2 {
+		most, a.cut = left/2, true
 	}
+	sick, due = pair(sick, due, d.Launches, most)
+	pairs := len(sick)
 	a.waiting = needed - pairs
-	a.terminations = append(a.terminations, ids(sick[:pairs])...)
+	a.terminations = append(a.terminations, ids(sick)...)
 	a.launches = due[:min(len(due), pairs+max(len(d.Launches)-needed, 0))]
 	if left -= pairs; len(a.launches) > left {
 		a.launches, a.cut = a.launches[:left], true
@@ -199,8 +201,54 @@ func admit(l *look, s *spared, d *engines.Decision, due []attemptedLaunch) (a ac
 	// An engine sizes itself to the limit: one that used all of it has more to do.
 	full := len(d.Launches)+len(d.Terminations) >= mostActions
 	a.cut = (a.cut || full || s.rest) && len(a.launches)+len(a.terminations) > 0
-	a.replaces = append(ids(sick[:pairs]), s.retries...)
+	a.replaces = append(ids(sick), s.retries...)
 	return a
+}
+
+// pair finds for ill instances, at most so many, the launches in their place, and
+// gives those instances and the launches with theirs in front. An instance for whose
+// site launches are asked is replaced there: those of another site are in the place
+// of somebody else, also while its own are held back.
+func pair(sick []*events.Instance, due []attemptedLaunch, asked []engines.Launch, most int) (replaced []*events.Instance, ordered []attemptedLaunch) {
+	if len(sick) == 0 || most <= 0 {
+		return nil, due
+	}
+	at, free := map[string][]int{}, map[string]bool{} // indexes of due, by site; sites for which nothing is asked
+	for n, launch := range due {
+		at[launch.Site] = append(at[launch.Site], n)
+	}
+	for _, i := range sick {
+		free[i.Site] = true
+	}
+	for _, launch := range asked {
+		free[launch.Site] = false
+	}
+	taken := make([]bool, len(due))
+	take := func(i *events.Instance, n int) {
+		taken[n] = true
+		replaced, ordered = append(replaced, i), append(ordered, due[n])
+	}
+	for _, i := range sick {
+		if own := at[i.Site]; len(own) > 0 && len(replaced) < most {
+			take(i, own[0])
+			at[i.Site] = own[1:]
+		}
+	}
+	next := 0
+	for _, i := range sick {
+		for next < len(due) && taken[next] {
+			next++
+		}
+		if free[i.Site] && next < len(due) && len(replaced) < most {
+			take(i, next)
+		}
+	}
+	for n, launch := range due {
+		if !taken[n] {
+			ordered = append(ordered, launch)
+		}
+	}
+	return replaced, ordered
 }
 
 // rehearsal is what a dry run would have done.
