@@ -184,8 +184,10 @@ func (s *State) changeInstance(domain DomainID, id string, ev Event, env Envelop
 		i.enter(ev.State, env)
 		i.Fields = i.withFields(ev.Fields, s.word)
 	case TerminateRequested:
+		// What its provisioner has called failed is only cleared away: where it never
+		// ran, it is a launch that failed.
+		i.Unwanted = i.Unwanted || i.State != RunningFailed
 		i.enter(Terminating, env)
-		i.Unwanted = true
 	case HealthChanged:
 		i.Health = Health(s.word(string(ev.Health)))
 		i.thrive(env)

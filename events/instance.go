@@ -73,7 +73,7 @@ type Instance struct {
 	StateTime      time.Time // of the event that set State
 	RunningTime    time.Time // when it was first reported RUNNING; zero: it never ran
 	HealthyTime    time.Time // when it last came to be RUNNING and OK; zero: it never was
-	Unwanted       bool      // the leader asked for its termination
+	Unwanted       bool      // the leader asked for its termination, and not since it was RUNNING_FAILED
 	Replacement    bool      // it was launched for an unhealthy instance
 	Domain         DomainID
 	LaunchID       string

@@ -1,6 +1,7 @@
 package passes
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -106,5 +107,25 @@ func TestHoldBack(t *testing.T) {
 	held := heldBack{count: 3, site: "b", attempt: 1, until: at(101)}
 	if got, want := held.reason(), "; 3 launches at site b wait for attempt 1, at 00:01:41, since launches failed there"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestBackOff_RunningFailed: launches that go RUNNING_FAILED without ever having run
+// are no hot loop.
+func TestBackOff_RunningFailed(t *testing.T) {
+	s := newStage(t)
+	s.play(`config {"engine_conf":{"preserve_n":1}}`)
+	for range 20 {
+		for _, i := range s.those((*events.Instance).Valid) {
+			name := s.names[i.ID]
+			s.play(fmt.Sprintf("%s STARTED\n%s RUNNING_FAILED\n%s TERMINATED", name, name, name))
+		}
+	}
+	if n := len(s.ids); n > 3 {
+		t.Errorf("%d launches within %s", n, s.now.Sub(began))
+	}
+	s.play("at 5m")
+	if n := len(s.those((*events.Instance).Valid)); n != 1 {
+		t.Errorf("%d instances once the back-off is over, not 1:\n%s", n, s.out.String())
 	}
 }
