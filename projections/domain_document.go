@@ -10,9 +10,14 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// mostBytes is how large a domain document's instances may be: what is above
-// goes on the next page, so that the answer fits a message of 1 MiB.
-const mostBytes = 600 << 10
+const (
+	// mostBytes is how large a domain document's instances may be: what is above
+	// goes on the next page.
+	mostBytes = 600 << 10
+	// mostDocument is how large it may be with all else, so that the answer fits a
+	// message of 1 MiB.
+	mostDocument = 1<<20 - 16<<10
+)
 
 // AsOf says which state of the log a document shows.
 type AsOf struct {
@@ -84,7 +89,20 @@ func (v domainView) json(after string, limit int) []byte {
 	if found {
 		from++
 	}
-	doc.Instances, doc.Next = v.shownInstances(v.instances[from:], limit)
+	doc.Instances, doc.Next = v.shownInstances(v.instances[from:], limit, mostBytes)
+	data := doc.encode()
+	if over := len(data) - mostDocument; over > 0 { // seldom: its config or subscribers take so much
+		shown := 0
+		for _, i := range doc.Instances {
+			shown += len(i) + len(",")
+		}
+		doc.Instances, doc.Next = v.shownInstances(v.instances[from:], limit, shown-over)
+		data = doc.encode()
+	}
+	return data
+}
+
+func (doc *domainDocument) encode() []byte {
 	var data bytes.Buffer
 	enc := json.NewEncoder(&data)
 	enc.SetEscapeHTML(false) // which would make a config of <, > and & too large for a message
@@ -95,15 +113,17 @@ func (v domainView) json(after string, limit int) []byte {
 	return bytes.TrimSuffix(data.Bytes(), []byte("\n"))
 }
 
-func (v domainView) shownInstances(instances []*events.Instance, limit int) (shown []json.RawMessage, next string) {
+// shownInstances gives the first instances, at most so many and in so many bytes,
+// but one at least.
+func (v domainView) shownInstances(instances []*events.Instance, limit, room int) (shown []json.RawMessage, next string) {
 	shown = []json.RawMessage{}
 	size := 0
 	for n, i := range instances {
 		data := i.AppendShown(nil, v.samples.Instances[i.ID])
-		if n == limit || n > 0 && size+len(data) > mostBytes {
+		if n == limit || n > 0 && size+len(data) > room {
 			return shown, instances[n-1].ID
 		}
-		size += len(data)
+		size += len(data) + len(",")
 		shown = append(shown, data)
 	}
 	return shown, ""

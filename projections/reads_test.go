@@ -317,6 +317,44 @@ func TestReader_LargeInstances(t *testing.T) {
 	}
 }
 
+// TestReader_LargeDomain: whatever a domain has beside its instances, the document
+// fits a message.
+func TestReader_LargeDomain(t *testing.T) {
+	log := newLog()
+	vars := fmt.Sprintf(`{"preserve_n":1,"provisioner_vars":{"v":%q}}`, strings.Repeat("x", 250<<10))
+	log.add(dom.Key(), events.DomainAdded{DefinitionID: "def", Config: events.Config{EngineConf: json.RawMessage(vars)}})
+	for n := range 1000 {
+		name := fmt.Sprintf("%0128d", n)
+		log.add(dom.Key(), events.DomainSubscribed{SubscriberName: name, SubscriberOp: name})
+	}
+	var want []string
+	for n := range 600 {
+		id := fmt.Sprintf("i%03d", n)
+		want = append(want, id)
+		log.add(dom.InstanceKey(id), events.LaunchRequested{LaunchID: "l", DeployableType: "w", Site: "s", Allocation: "small", ExtraVars: json.RawMessage(fmt.Sprintf(`{"v":%q}`, strings.Repeat("y", 900)))})
+	}
+	bucket := &memBucket{}
+	reader := projections.NewReader(follow(t, log, bucket), bucket, nil)
+	got := []string{}
+	for after := ""; ; {
+		data, err := reader.DescribeDomain(t.Context(), dom, after, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(data) > 1<<20 {
+			t.Fatalf("a document of %d bytes fits no message", len(data))
+		}
+		d := describe(t, reader, after, 0)
+		got = append(got, d.ids()...)
+		if after = d.Next; after == "" {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestReader_CheckpointSeq(t *testing.T) {
 	log := newLog()
 	log.add(dom.Key(), events.DomainAdded{})
