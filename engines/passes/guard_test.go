@@ -51,13 +51,13 @@ func (s *stage) shake(r *rapid.T) {
 	}
 	switch i := rapid.SampledFrom(valid).Draw(r, "instance"); rapid.SampledFrom([]string{"one", "all", "time", "elect"}).Draw(r, "what") {
 	case "one":
-		said := []string{"RUNNING", "FAILED", "MONITOR_ERROR"}
+		said := []string{"RUNNING", "FAILED", "MONITOR_ERROR", "RUNNING_FAILED"}
 		if i.State == events.Running {
 			said = []string{"MONITOR_ERROR", "PROCESS_ERROR", "OK"}
 		}
 		s.play(s.names[i.ID] + " " + rapid.SampledFrom(said).Draw(r, "said"))
 	case "all":
-		fails := rapid.SampledFrom([]string{"FAILED", "MONITOR_ERROR"}).Draw(r, "fails")
+		fails := rapid.SampledFrom([]string{"FAILED", "MONITOR_ERROR", "RUNNING_FAILED"}).Draw(r, "fails")
 		for _, i := range valid {
 			if i.State == events.Running {
 				s.play(s.names[i.ID] + " MONITOR_ERROR")

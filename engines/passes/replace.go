@@ -56,6 +56,7 @@ func ill(i *events.Instance) bool {
 func spare(l *look, target int) (s spared) {
 	var sick []*events.Instance
 	underWay, anew := 0, 0 // anew: those of them that are ill themselves
+	failed := 0            // RUNNING_FAILED: they go, and leave their places open
 	for _, i := range l.instances {
 		if !i.Valid() {
 			continue
@@ -63,6 +64,9 @@ func spare(l *look, target int) (s spared) {
 		s.valid++
 		if isUnderWay(i) {
 			underWay++
+		}
+		if i.State == events.RunningFailed {
+			failed++
 		}
 		if ill(i) {
 			sick = append(sick, i)
@@ -72,7 +76,7 @@ func spare(l *look, target int) (s spared) {
 		}
 	}
 	s.size = max(s.valid, target)
-	s.retries = failedReplacements(l, s.size-s.valid)
+	s.retries = failedReplacements(l, s.size-s.valid+failed)
 	if len(sick) == 0 {
 		return s
 	}
@@ -105,7 +109,7 @@ func spare(l *look, target int) (s spared) {
 func failedReplacements(l *look, open int) (ids []string) {
 	for n := len(l.instances) - 1; n >= 0 && len(ids) < open; n-- { // the latest first
 		i := l.instances[n]
-		if i.Replacement && i.FailedToRun() && l.view.Now.Sub(i.StateTime) < 2*engines.MostBackOff {
+		if i.Replacement && i.State >= events.RunningFailed && i.RunningTime.IsZero() && !i.Unwanted && l.view.Now.Sub(i.StateTime) < 2*engines.MostBackOff {
 			ids = append(ids, i.ID)
 		}
 	}
