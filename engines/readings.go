@@ -141,12 +141,14 @@ type Sensing struct {
 	Queries   map[string]string // metric → query template, for a source that takes one
 }
 
-// Metric is how the engine of a config reads one of its metrics. A reading is
-// stale once it is older than two periods.
+// Fresh is how old a reading may be; above that it is stale.
+func (s *Sensing) Fresh() time.Duration { return 2 * s.Period }
+
+// Metric is how the engine of a config reads one of its metrics.
 func (s *Sensing) Metric(name, onMissing string) Metric {
 	return Metric{
 		Name: name, Domain: slices.Contains(s.Domain, name), Instances: slices.Contains(s.Instances, name),
-		Fresh: 2 * s.Period, OnMissing: onMissing,
+		Fresh: s.Fresh(), OnMissing: onMissing,
 	}
 }
 

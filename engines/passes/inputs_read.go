@@ -65,7 +65,7 @@ func (in *inputs) got(d *input, sensing engines.Sensing, snapshot *sensors.Snaps
 	if snapshot.Time.IsZero() || in.domains[d.id] != d || d.sensing.Source != sensing.Source {
 		return false
 	}
-	*snapshot = snapshot.Over(d.snapshot)
+	*snapshot = snapshot.Over(d.snapshot, sensing.Fresh())
 	d.snapshot = *snapshot
 	in.fresh[d.id] = true
 	in.wake()

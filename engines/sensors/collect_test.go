@@ -187,6 +187,7 @@ func TestSnapshot_Encode(t *testing.T) {
 			if snapshot.Note != "" || len(snapshot.Instances) != c.instances || len(snapshot.Readings["load"]) != c.instances {
 				t.Error("encoding has changed the snapshot")
 			}
+			snapshot.Asked = map[string]bool{} // it is not kept
 			got, err := sensors.DecodeSnapshot(data)
 			if err != nil {
 				t.Fatal(err)
@@ -229,7 +230,7 @@ func TestSnapshot_Over(t *testing.T) {
 		return got
 	}
 	last := collect(start, 1)
-	got := collect(start.Add(time.Minute), 2, "load", "queue").Over(last)
+	got := collect(start.Add(time.Minute), 2, "load", "queue").Over(last, s.Fresh())
 	for whose, want := range map[string]float64{"i1": 1, "i2": 2} {
 		if r := got.Readings["load"][whose]; r.Value != want || got.Instances[whose]["load"].Series[0] != want {
 			t.Errorf("load of %s: %+v", whose, r)
@@ -244,10 +245,17 @@ func TestSnapshot_Over(t *testing.T) {
 	if diff := cmp.Diff(collect(start, 1), last); diff != "" {
 		t.Error("the last one was changed:", diff)
 	}
-	// What was read and is no more there is missing.
-	gone, _ := sensors.Collect(t.Context(), source(func(context.Context, sensors.Query) (sensors.Series, error) { return nil, nil }), web, running("i1"), s, start)
-	if gone = gone.Over(last); len(gone.Readings["load"]) != 0 {
-		t.Errorf("%+v", gone.Readings)
+	// What was read holds for two periods, also where the source has nothing newer.
+	stale := last.Readings["load"]["i1"].Time.Add(2*s.Period + 1)
+	for _, c := range []struct {
+		now  time.Time
+		want int
+	}{{stale.Add(-1), 1}, {stale.Add(time.Millisecond), 0}} {
+		silent, _ := sensors.Collect(t.Context(), source(func(context.Context, sensors.Query) (sensors.Series, error) { return nil, nil }), web, running("i1"), s, c.now)
+		silent = silent.Over(last, s.Fresh())
+		if len(silent.Readings["load"]) != c.want || len(silent.Instances) != c.want {
+			t.Errorf("at %s: %+v", c.now, silent)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ type Snapshot struct {
 	Instances map[string]Shown `json:"instances"`        // instance id → its sensor_data
 	Failed    []string         `json:"failed,omitempty"` // metrics that could not be read, or not all of them
 	Note      string           `json:"note,omitempty"`   // what is left out, if anything is
+	Asked     map[string]bool  `json:"-"`                // instances whose metrics were asked for; empty where it was decoded
 }
 
 // Shown is sensor_data of describe_domain.
@@ -76,7 +77,7 @@ func (v *Values) UnmarshalJSON(data []byte) error {
 }
 
 func newSnapshot(now time.Time) Snapshot {
-	return Snapshot{Time: milliseconds(now), Readings: engines.Readings{}, Domain: Shown{}, Instances: map[string]Shown{}}
+	return Snapshot{Time: milliseconds(now), Readings: engines.Readings{}, Domain: Shown{}, Instances: map[string]Shown{}, Asked: map[string]bool{}}
 }
 
 // add takes what was fetched for a query, of those that it asks for.
@@ -101,6 +102,7 @@ func (s *Snapshot) add(q Query, fetched Series) {
 		}
 	}
 	for _, i := range q.Instances {
+		s.Asked[i.ID] = true
 		if v, ok := take(i.ID); ok {
 			if s.Instances[i.ID] == nil {
 				s.Instances[i.ID] = Shown{}
@@ -111,37 +113,46 @@ func (s *Snapshot) add(q Query, fetched Series) {
 	s.Readings[q.Metric] = readings
 }
 
-// Over is the snapshot where, of the metrics that failed, what is missing is as the
-// last snapshot had it: a reading goes stale by its time, not since a source did
-// not answer once.
-func (s Snapshot) Over(last Snapshot) Snapshot {
+// Over is the snapshot where what is missing is as the last snapshot had it: of a
+// metric that failed whatever it was, of another one what is no older than fresh. So a
+// reading goes stale by its time, not since a source did not answer once or had nothing
+// new. Of instances that were not asked for it takes nothing over.
+func (s Snapshot) Over(last Snapshot, fresh time.Duration) Snapshot {
 	s.Readings, s.Domain, s.Instances = maps.Clone(s.Readings), maps.Clone(s.Domain), maps.Clone(s.Instances)
-	for _, metric := range s.Failed {
-		readings := maps.Clone(last.Readings[metric])
-		if readings == nil {
-			continue
+	for metric, read := range s.Readings {
+		failed := slices.Contains(s.Failed, metric)
+		readings := maps.Clone(read)
+		for whose, was := range last.Readings[metric] {
+			_, known := read[whose]
+			asked := whose == engines.OfDomain || s.Asked[whose]
+			if asked && !known && (failed || s.Time.Sub(was.Time) <= fresh) {
+				readings[whose] = was
+				s.show(whose, metric, last)
+			}
 		}
-		maps.Copy(readings, s.Readings[metric])
 		s.Readings[metric] = readings
-		if _, read := s.Domain[metric]; !read {
-			if v, ok := last.Domain[metric]; ok {
-				s.Domain[metric] = v
-			}
-		}
-		for id, was := range last.Instances {
-			v, ok := was[metric]
-			if _, read := s.Instances[id][metric]; read || !ok {
-				continue
-			}
-			shown := maps.Clone(s.Instances[id])
-			if shown == nil {
-				shown = Shown{}
-			}
-			shown[metric] = v
-			s.Instances[id] = shown
-		}
 	}
 	return s
+}
+
+// show shows what another snapshot does of somebody's metric.
+func (s *Snapshot) show(whose, metric string, other Snapshot) {
+	if whose == engines.OfDomain {
+		if v, ok := other.Domain[metric]; ok {
+			s.Domain[metric] = v
+		}
+		return
+	}
+	v, ok := other.Instances[whose][metric]
+	if !ok {
+		return
+	}
+	shown := maps.Clone(s.Instances[whose])
+	if shown == nil {
+		shown = Shown{}
+	}
+	shown[metric] = v
+	s.Instances[whose] = shown
 }
 
 // Encode gives the snapshot as JSON of at most MaxSnapshotBytes: where it is larger,
