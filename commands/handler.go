@@ -35,6 +35,11 @@ const MaxCommandIDBytes = 256
 // streams come from, may be apart.
 const clockSkew = 5 * time.Second
 
+// repeatedFor is for how long whoever leaves a durable command, and hears of no ack,
+// leaves it again and again: the first copy may have been carried out so long before
+// the last one was published.
+const repeatedFor = time.Minute
+
 // Log is the event log as a writer sees it. It is safe for concurrent use.
 type Log interface {
 	// Append appends one event if its guard holds, and gives its sequence. It
@@ -88,8 +93,8 @@ func (h *Handler) Do(ctx context.Context, caller, commandID string, cmd Command)
 }
 
 // DoPublished is Do for a command that has been waiting since it was published, by
-// the clock of a stream (zero: it has not). A repeat is known since then: what is
-// too long ago for the replica is looked up in the log.
+// the clock of a stream (zero: it has not). A repeat is known since a minute before
+// then: what is too long ago for the replica is looked up in the log.
 func (h *Handler) DoPublished(ctx context.Context, caller, commandID string, published time.Time, cmd Command) (uint64, error) {
 	if err := checkNames("caller", caller); err != nil {
 		return 0, err
@@ -103,7 +108,7 @@ func (h *Handler) DoPublished(ctx context.Context, caller, commandID string, pub
 	}
 	a := attempt{h: h, cmd: cmd, caller: caller, causation: causation, key: cmd.Key(caller)}
 	if !published.IsZero() {
-		a.waited, a.unread = true, published.Add(-clockSkew)
+		a.waited, a.unread = true, published.Add(-repeatedFor-clockSkew)
 	}
 	began := h.now()
 	for patience := logPatience; ; {
