@@ -63,7 +63,7 @@ func (n *Notices) config() natsjs.ConsumerConfig {
 		Durable:       notifyConsumer,
 		Description:   "epum: events that subscribers were not told of yet",
 		FilterSubject: n.prefix.Event("instance.>"),
-		DeliverPolicy: natsjs.DeliverNewPolicy,
+		DeliverPolicy: natsjs.DeliverByStartSequencePolicy, // of those that deliver new ones only, none can be skipped
 		AckPolicy:     natsjs.AckExplicitPolicy,
 		AckWait:       notifyAckWait,
 		MaxDeliver:    -1,
@@ -79,7 +79,11 @@ func (n *Notices) open(ctx context.Context) error {
 		have, err := n.js.Consumer(ctx, n.stream, notifyConsumer)
 		switch {
 		case errors.Is(err, natsjs.ErrConsumerNotFound):
-			return n.create(ctx, want)
+			log, err := n.js.Stream(ctx, n.stream)
+			if err != nil {
+				return fmt.Errorf("jetstream: look up stream %s: %w", n.stream, err)
+			}
+			return n.create(ctx, log.CachedInfo().State.LastSeq+1)
 		case err != nil:
 			return fmt.Errorf("jetstream: look up consumer %s: %w", notifyConsumer, err)
 		}
@@ -100,13 +104,12 @@ func (n *Notices) open(ctx context.Context) error {
 
 // create creates the consumer where there is none. Unless the log is empty too, it
 // was deleted, or an older version has written the log.
-func (n *Notices) create(ctx context.Context, want natsjs.ConsumerConfig) error {
-	consumer, err := n.js.CreateConsumer(ctx, n.stream, want)
-	if err != nil {
+func (n *Notices) create(ctx context.Context, begins uint64) error {
+	want := n.config()
+	want.OptStartSeq = begins
+	if _, err := n.js.CreateConsumer(ctx, n.stream, want); err != nil {
 		return fmt.Errorf("jetstream: create consumer %s: %w", notifyConsumer, err)
 	}
-	// A consumer that begins at the log's end counts what is before it as delivered.
-	begins := consumer.CachedInfo().Delivered.Stream + 1
 	if begins > 1 {
 		n.log.Error("the consumer of notifications was missing and is created: subscribers hear nothing of what was not told before it begins",
 			"stream", n.stream, "consumer", notifyConsumer, "begins", begins)
@@ -122,9 +125,7 @@ func (n *Notices) Rewind(ctx context.Context, from uint64) (uint64, error) {
 	defer cancel()
 	_, err := n.js.Consumer(ctx, n.stream, notifyConsumer) // a reset of none is not answered
 	if errors.Is(err, natsjs.ErrConsumerNotFound) {
-		want := n.config()
-		want.DeliverPolicy, want.OptStartSeq = natsjs.DeliverByStartSequencePolicy, from
-		return from - 1, n.create(ctx, want)
+		return from - 1, n.create(ctx, from)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look up the consumer of notifications: %w", err)
@@ -134,6 +135,32 @@ func (n *Notices) Rewind(ctx context.Context, from uint64) (uint64, error) {
 		return 0, fmt.Errorf("rewind the consumer of notifications: %w", err)
 	}
 	return reset.ResetSeq - 1, nil
+}
+
+// Skip has the consumer go on behind upTo, if all up to done is acknowledged. It may
+// put one back that is further on already: what was acknowledged then comes again. A
+// consumer that an older version created cannot skip.
+func (n *Notices) Skip(ctx context.Context, done, upTo uint64) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestPatience)
+	defer cancel()
+	consumer, err := n.js.Consumer(ctx, n.stream, notifyConsumer)
+	if err != nil {
+		return false, fmt.Errorf("look up the consumer of notifications: %w", err)
+	}
+	switch floor := consumer.CachedInfo().AckFloor.Stream; {
+	case floor < done:
+		return false, nil
+	case floor >= upTo:
+		return true, nil
+	}
+	_, err = n.js.ResetConsumerToSequence(ctx, n.stream, notifyConsumer, upTo+1)
+	if errors.Is(err, natsjs.ErrConsumerInvalidReset) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("have the consumer of notifications skip: %w", err)
+	}
+	return true, nil
 }
 
 // Fetch gives the events that the consumer has, at most 256. Where there are none it

@@ -19,8 +19,7 @@ const (
 	// has folded already: another server, or another goroutine of it, serves it.
 	notifyLate = 250 * time.Millisecond
 	// notifyBehind is how many events a notifier is behind at most while nobody
-	// subscribes, so that a burst of reports does not pay for it: less than a second
-	// of work for whoever subscribes then.
+	// subscribes: less than a second of work for whoever subscribes then.
 	notifyBehind = 10_000
 	// notifyFirst doubles with each failure up to notifyLongest.
 	notifyFirst   = 50 * time.Millisecond
@@ -48,6 +47,9 @@ type Notices interface {
 	// whatever was fetched comes again, in order; it gives the sequence before
 	// that. Where the queue is gone it is made anew from an event on.
 	Rewind(ctx context.Context, from uint64) (uint64, error)
+	// Skip has the queue go on behind upTo, if all up to an event before that is
+	// done; false: it is not, or the queue cannot.
+	Skip(ctx context.Context, done, upTo uint64) (bool, error)
 	// Fetch gives the next events, in order, at most some hundreds. Where there
 	// are none it waits for the first at most for wait.
 	Fetch(ctx context.Context, wait time.Duration) ([]Notice, error)
@@ -67,8 +69,9 @@ type Notifier struct {
 	notices Notices
 	log     *slog.Logger
 
-	feed *Feed  // of reports, and of domains that may have got subscribers
+	feed *Feed  // of reports, and of domains that have got a subscriber
 	some bool   // somebody may subscribe: he is told at once
+	none uint64 // where not: nobody has since this event
 	want uint64 // the last report that the replica has folded, as far as the feed said
 	got  uint64 // the last event fetched and done
 }
@@ -82,9 +85,7 @@ func NewNotifier(replica *Replica, history History, notices Notices, log *slog.L
 // event that this program does not know: then it returns events.ErrDeposed.
 // Failures are retried. epoch is where the queue begins if it is gone.
 func (n *Notifier) Run(ctx context.Context, epoch uint64) error {
-	n.feed = n.replica.NewFeed(func(e events.Envelope) bool {
-		return e.Type == events.TypeStateChanged || e.Type == events.TypeDomainAdded || e.Type == events.TypeDomainSubscribed
-	})
+	n.feed = n.replica.NewFeed(n.concerns)
 	defer n.feed.Close()
 	n.got = epoch
 	for wait := notifyFirst; ctx.Err() == nil; wait = min(2*wait, notifyLongest) {
@@ -107,7 +108,8 @@ func (n *Notifier) Run(ctx context.Context, epoch uint64) error {
 // follow tells whatever comes until something fails. It begins with what was
 // fetched and not done, by this notifier or one before.
 func (n *Notifier) follow(ctx context.Context) error {
-	n.some = n.subscribed()
+	n.some = true
+	n.look()
 	var err error
 	if n.got, err = n.notices.Rewind(ctx, n.got+1); err != nil {
 		return err
@@ -121,7 +123,7 @@ func (n *Notifier) follow(ctx context.Context) error {
 			return events.ErrDeposed
 		}
 		if due || n.some && n.want > n.got || n.want > n.got+notifyBehind {
-			if err := n.drain(ctx); err != nil {
+			if err := n.catchUp(ctx); err != nil {
 				return err
 			}
 		}
@@ -130,37 +132,82 @@ func (n *Notifier) follow(ctx context.Context) error {
 			due = false
 		case <-look.C:
 			due = true
-			n.some = n.subscribed()
+			n.look()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
+// concerns is called with the replica locked and the event folded.
+func (n *Notifier) concerns(e events.Envelope) bool {
+	switch e.Type {
+	case events.TypeStateChanged, events.TypeDomainSubscribed:
+		return true
+	case events.TypeDomainAdded:
+		id, _, _ := e.Key.Parts()
+		d := n.replica.state.Domain(id)
+		return d != nil && len(d.Subscribers) > 0
+	}
+	return false
+}
+
 // note notes what the replica has folded.
 func (n *Notifier) note(changed map[events.Key]uint64) {
+	for key, seq := range changed {
+		if key.Kind() == events.KindInstance {
+			n.want = max(n.want, seq)
+		} else {
+			n.some = true
+		}
+	}
+}
+
+// look looks whether anybody subscribes to any domain still.
+func (n *Notifier) look() {
 	n.replica.View(func(s *events.State) {
-		for key, seq := range changed {
-			if key.Kind() == events.KindInstance {
-				n.want = max(n.want, seq)
-			} else if id, _, ok := key.Parts(); ok && !n.some {
-				d := s.Domain(id)
-				n.some = d != nil && len(d.Subscribers) > 0
-			}
+		if n.some && !subscribed(s) {
+			n.some, n.none = false, s.Seq
 		}
 	})
 }
 
-// subscribed tells whether anybody subscribes to any domain.
-func (n *Notifier) subscribed() (some bool) {
-	n.replica.View(func(s *events.State) {
-		for d := range s.Domains() {
-			if some = len(d.Subscribers) > 0; some {
-				return
-			}
+func subscribed(s *events.State) bool {
+	for d := range s.Domains() {
+		if len(d.Subscribers) > 0 {
+			return true
 		}
-	})
-	return some
+	}
+	return false
+}
+
+// catchUp has the queue be done with what the replica has folded.
+func (n *Notifier) catchUp(ctx context.Context) error {
+	if !n.some && n.want > n.got {
+		if skipped, err := n.skip(ctx); skipped || err != nil {
+			return err
+		}
+	}
+	return n.drain(ctx)
+}
+
+// skip leaves out all that is noted, since there is nobody to be told of it: to read
+// it would cost a tenth of what reports cost. It does nothing where the queue is not
+// done with what came when there may have been somebody.
+func (n *Notifier) skip(ctx context.Context) (bool, error) {
+	unknown := false
+	n.replica.View(func(s *events.State) { unknown = s.HasUnknown() })
+	if unknown {
+		return false, events.ErrDeposed
+	}
+	if err := n.replica.checkLog(ctx); err != nil { // another one has other events there
+		return false, err
+	}
+	skipped, err := n.notices.Skip(ctx, n.none, n.want)
+	if skipped {
+		n.got = n.want
+	}
+	return skipped, err
 }
 
 // drain tells all that the queue has.

@@ -30,6 +30,7 @@ type memNotices struct {
 	fail    error // of Fetch, Rewind and Store
 	late    int   // so many fetches that do not wait give nothing
 	fetches int
+	skips   int
 	rewinds []time.Time
 	most    int // events at once; 0: 3
 }
@@ -44,6 +45,21 @@ func (m *memNotices) Rewind(context.Context, uint64) (uint64, error) {
 		m.next++
 	}
 	return uint64(m.next), m.fail
+}
+
+func (m *memNotices) Skip(_ context.Context, done, upTo uint64) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for seq := range done {
+		if !m.done[seq+1] {
+			return false, m.fail
+		}
+	}
+	m.skips++
+	for ; m.next < int(upTo); m.next++ {
+		m.done[uint64(m.next)+1] = true
+	}
+	return true, m.fail
 }
 
 func (m *memNotices) Fetch(_ context.Context, wait time.Duration) ([]projections.Notice, error) {
@@ -339,20 +355,23 @@ func TestNotifier_Idle(t *testing.T) {
 	})
 }
 
-// TestNotifier_Nobody: where nobody subscribes reports wait, but not for long, and not
-// once somebody does.
+// TestNotifier_Nobody: where nobody subscribes reports wait, and are then skipped, but
+// not those since somebody did.
 func TestNotifier_Nobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog()
 		m, _, r, _ := notify(t, log)
 		m.set(func() { m.most = 1000 })
-		fetches := func(do func()) (n int) {
+		check := func(what string, fetches bool, skips int, do func()) {
 			synctest.Wait()
-			m.set(func() { n = -m.fetches })
+			m.set(func() { m.fetches, m.skips = 0, 0 })
 			do()
 			synctest.Wait()
-			m.set(func() { n += m.fetches })
-			return n
+			m.set(func() {
+				if m.fetches > 0 != fetches || m.skips != skips {
+					t.Errorf("%s: %d fetches, %d skips", what, m.fetches, m.skips)
+				}
+			})
 		}
 		report := func(n int) {
 			for range n {
@@ -361,20 +380,58 @@ func TestNotifier_Nobody(t *testing.T) {
 		}
 		log.add(dom.Key(), events.DomainAdded{})
 		log.add(dom.InstanceKey("i"), events.LaunchRequested{})
-		if n := fetches(func() { report(100) }); n != 0 {
-			t.Errorf("%d fetches for nobody", n)
-		}
-		if n := fetches(func() { time.Sleep(5 * time.Second) }); n == 0 || m.next != len(log.entries) {
-			t.Errorf("%d fetches, %d of %d events", n, m.next, len(log.entries))
-		}
-		if n := fetches(func() { report(11_000) }); n == 0 {
-			t.Error("nobody fetches 11,000 events")
-		}
+		check("a few reports", false, 0, func() { report(100) })
+		check("a look", false, 1, func() { time.Sleep(5 * time.Second) })
+		check("many reports", false, 1, func() { report(11_000) })
+		m.set(func() {
+			if m.next < 10_000 {
+				t.Errorf("the queue is at %d of %d", m.next, len(log.entries))
+			}
+		})
 		report(100)
 		log.add(dom.Key(), events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "op"})
 		log.add(dom.InstanceKey("i"), running(""))
 		synctest.Wait()
-		checkTold(t, m, fmt.Sprintf("id%d/s op %s", r.Applied(), body("600-RUNNING", "null")))
+		want := []string{fmt.Sprintf("id%d/s op %s", r.Applied(), body("600-RUNNING", "null"))}
+		checkTold(t, m, want...)
+
+		log.add(dom.Key(), events.DomainUnsubscribed{SubscriberName: "s"})
+		check("a look once nobody subscribes", true, 0, func() { time.Sleep(5 * time.Second) })
+		report(1)
+		check("reports since", false, 1, func() { time.Sleep(5 * time.Second) })
+
+		// Somebody is there when the log takes a report, and gone when that is noted.
+		other := events.DomainID{Owner: "o", Name: "other"}
+		log.add(other.Key(), events.DomainAdded{SubscriberName: "s", SubscriberOp: "op"})
+		log.add(other.InstanceKey("i"), events.LaunchRequested{})
+		seq := log.add(other.InstanceKey("i"), running(""))
+		log.add(other.Key(), events.DomainUnsubscribed{SubscriberName: "s"})
+		check("after he came and went", true, 0, func() { report(11_000) })
+		checkTold(t, m, append(want, fmt.Sprintf("id%d/s op %s", seq, strings.Replace(body("600-RUNNING", "null"), `"d"`, `"other"`, 1)))...)
+	})
+}
+
+// TestNotifier_Gone: the last who subscribed has gone, and a term begins that hears
+// late of what he is to be told yet. It is not skipped.
+func TestNotifier_Gone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog()
+		log.add(dom.Key(), events.DomainAdded{SubscriberName: "s", SubscriberOp: "op"})
+		log.add(dom.InstanceKey("i"), events.LaunchRequested{})
+		log.add(dom.InstanceKey("i"), running(""))
+		log.add(dom.Key(), events.DomainUnsubscribed{SubscriberName: "s"})
+		m := &memNotices{log: log, done: map[uint64]bool{}, late: 1, most: 1000}
+		startNotifier(t, follow(t, log, &memBucket{}), &memHistory{log: log}, m)
+		synctest.Wait()
+		checkTold(t, m)
+		for range 11_000 {
+			log.add(dom.InstanceKey("i"), running(""))
+		}
+		synctest.Wait()
+		checkTold(t, m, "id3/s op "+body("600-RUNNING", "null"))
+		if m.skips > 0 {
+			t.Errorf("%d skips", m.skips)
+		}
 	})
 }
 
