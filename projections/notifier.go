@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -210,9 +211,14 @@ func (n *Notifier) skip(ctx context.Context) (bool, error) {
 	return skipped, err
 }
 
-// drain tells all that the queue has.
+// drain tells all that the queue has. Where nobody subscribes it ends with what is
+// noted, and with what somebody may have subscribed to: the rest is skipped.
 func (n *Notifier) drain(ctx context.Context) error {
-	for {
+	enough := uint64(math.MaxUint64)
+	if noted := max(n.none, n.want); !n.some && n.got < noted {
+		enough = noted
+	}
+	for n.got < enough {
 		var wait time.Duration
 		if n.got < n.want {
 			wait = notifyLate
@@ -225,6 +231,7 @@ func (n *Notifier) drain(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // tell stores the notifications of a batch; only then are its events done.

@@ -32,7 +32,8 @@ type memNotices struct {
 	fetches int
 	skips   int
 	rewinds []time.Time
-	most    int // events at once; 0: 3
+	most    int    // events at once; 0: 3
+	meets   func() // called by each Fetch; nil: nothing
 }
 
 // Rewind implements projections.Notices, as do the methods below.
@@ -63,6 +64,9 @@ func (m *memNotices) Skip(_ context.Context, done, upTo uint64) (bool, error) {
 }
 
 func (m *memNotices) Fetch(_ context.Context, wait time.Duration) ([]projections.Notice, error) {
+	if m.meets != nil {
+		m.meets()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fetches++
@@ -432,6 +436,37 @@ func TestNotifier_Gone(t *testing.T) {
 		if m.skips > 0 {
 			t.Errorf("%d skips", m.skips)
 		}
+	})
+}
+
+// TestNotifier_Flow: a term that begins in the middle of many reports reads those from
+// before it, and no others if nobody subscribes.
+func TestNotifier_Flow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog()
+		log.add(dom.Key(), events.DomainAdded{})
+		log.add(dom.InstanceKey("i"), events.LaunchRequested{})
+		report := func(n int) {
+			for range n {
+				log.add(dom.InstanceKey("i"), running(""))
+			}
+		}
+		report(2_000)
+		m := &memNotices{log: log, done: map[uint64]bool{}, most: 500}
+		m.meets = func() {
+			if len(log.entries) < 50_000 {
+				report(1_000)
+			}
+		}
+		startNotifier(t, follow(t, log, &memBucket{}), &memHistory{log: log}, m)
+		synctest.Wait()
+		report(20_000)
+		synctest.Wait()
+		m.set(func() {
+			if m.fetches > 10 || m.next < 20_000 {
+				t.Errorf("%d fetches, %d skips, at %d of %d", m.fetches, m.skips, m.next, len(log.entries))
+			}
+		})
 	})
 }
 
