@@ -42,10 +42,10 @@ var decoders sync.Pool
 // depth, no value nested more than events.MaxDepth levels, nothing behind it. An
 // empty body is {}. It fails with an ErrBadRequest.
 func ReadForm(body []byte) (*Form, error) {
-	f := &Form{}
 	if len(body) == 0 {
-		return f, nil
+		return &Form{}, nil
 	}
+	f := &Form{fields: make([]formField, 0, 8)}
 	dec, ok := decoders.Get().(*jsontext.Decoder)
 	if !ok {
 		dec = new(jsontext.Decoder)

@@ -19,6 +19,8 @@ const (
 	batchEntries = 999                    // the server takes 1,000 messages; one is the checkpoint
 	batchBytes   = 8 << 20
 
+	usualDocument = 512 // bytes, as many as few documents exceed
+
 	bucketCheck = time.Second // how often an idle projector looks whether its bucket is still there
 )
 
@@ -298,7 +300,7 @@ func (p *Projector) writeAll(ctx context.Context, snap snapshot) error {
 	for k := range snap.keys {
 		e := Entry{Key: k}
 		if d := snap.documents[k]; d != nil {
-			e.Value = d.AppendJSON(nil)
+			e.Value = d.AppendJSON(make([]byte, 0, usualDocument))
 		}
 		if len(batch) == batchEntries || bytes+len(e.Value) > batchBytes {
 			if err := p.writeBatch(ctx, batch, between); err != nil {
