@@ -93,7 +93,7 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 			return nil, fmt.Errorf("%w: append %s: %w", ErrRefused, d.Key, err)
 		}
 	}
-	h := newHeaders(10 + more)
+	h := newHeaders(11 + more)
 	h.set(events.HeaderSpecVersion, events.SpecVersion)
 	h.set(events.HeaderID, d.ID)
 	h.set(events.HeaderSource, l.source)
@@ -108,11 +108,12 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 	}
 	subject := l.prefix.Event(d.Key)
 	if d.Guard != (events.Guard{}) && !unguarded(d) {
-		h.set(headerGuard, strconv.FormatUint(d.Guard.Seq, 10))
+		h.set(events.HeaderGuard, strconv.FormatUint(d.Guard.Seq, 10))
 		if d.Guard.Key != d.Key {
-			h.set(headerGuardSubject, l.prefix.Event(d.Guard.Key))
+			h.set(events.HeaderGuardSubject, l.prefix.Event(d.Guard.Key))
 		}
 	}
+	h.set(events.HeaderSeal, events.Seal(subject, h.header, d.Body))
 	switch {
 	case h.size > maxHeaders:
 		return nil, fmt.Errorf("%w: append %s: %d bytes of headers, at most %d are allowed", ErrRefused, d.Key, h.size, maxHeaders)

@@ -180,11 +180,13 @@ func bareMessage(n int) *nats.Msg {
 	if err != nil {
 		panic(err)
 	}
-	return &nats.Msg{Subject: events.DefaultPrefix.Event(d.Key), Data: body, Header: nats.Header{
+	m := &nats.Msg{Subject: events.DefaultPrefix.Event(d.Key), Data: body, Header: nats.Header{
 		"ce-specversion": {"1.0"}, "ce-id": {d.ID}, "ce-source": {"/epum/p1"}, "ce-type": {d.Event.Type()},
 		"ce-time": {time.Now().UTC().Format(time.RFC3339Nano)}, "ce-actor": {d.Actor}, "ce-causationid": {d.CausationID},
 		"Nats-Expected-Last-Subject-Sequence": {"0"},
 	}}
+	m.Header[events.HeaderSeal] = []string{events.Seal(m.Subject, m.Header, m.Data)}
+	return m
 }
 
 func inFlight(b *testing.B, flight int, send func(n int) error) {

@@ -113,7 +113,7 @@ func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) er
 func (b *Bucket) Strays(ctx context.Context, after uint64) (keys []events.Key, upTo uint64, err error) {
 	cfg := natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true}
 	upTo, err = b.after(ctx, after, cfg, func(m *nats.Msg, _ uint64) error {
-		if events.Copied(m.Header) || header1(m.Header, headerBatchID) == "" {
+		if events.Copied(m.Header) || header1(m.Header, events.HeaderBatchID) == "" {
 			keys = append(keys, events.Key(strings.TrimPrefix(m.Subject, b.prefix)))
 		}
 		return nil
@@ -175,7 +175,7 @@ func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpo
 	}
 	mark := b.message(projections.Entry{Key: events.CheckpointKey, Value: checkpoint})
 	mark.Header[events.HeaderID] = []string{id}
-	mark.Header[headerGuard] = []string{strconv.FormatUint(revision, 10)}
+	mark.Header[events.HeaderGuard] = []string{strconv.FormatUint(revision, 10)}
 	batch = append(batch, mark)
 
 	guard := events.Guard{Key: events.CheckpointKey, Seq: revision}

@@ -114,10 +114,10 @@ func (p *publisher) sendBatch(ctx context.Context, size int, message func(n int)
 		if err != nil {
 			return pubAck{}, err
 		}
-		m.Header[headerBatchID] = id
-		m.Header[headerBatchSeq] = []string{strconv.Itoa(n + 1)}
+		m.Header[events.HeaderBatchID] = id
+		m.Header[events.HeaderBatchSeq] = []string{strconv.Itoa(n + 1)}
 		if n == size-1 {
-			m.Header[headerBatchCommit] = []string{"1"}
+			m.Header[events.HeaderBatchCommit] = []string{"1"}
 			return p.send(ctx, m, ackPatience)
 		}
 		if err := p.put(m); err != nil {

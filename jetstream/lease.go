@@ -229,7 +229,7 @@ func (h *holding) write(ctx context.Context, revision uint64, m *nats.Msg) (uint
 	l, id := h.lease, uuid.NewString()
 	m.Header[events.HeaderID] = []string{id}
 	m.Header[headerTake] = []string{h.take}
-	m.Header[headerGuard] = []string{strconv.FormatUint(revision, 10)}
+	m.Header[events.HeaderGuard] = []string{strconv.FormatUint(revision, 10)}
 	guard := events.Guard{Key: leaseKey, Seq: revision}
 	return write{
 		what: "write the lease",

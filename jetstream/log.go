@@ -137,26 +137,4 @@ func (l *Log) Last(ctx context.Context, key events.Key) (projections.LastEvent, 
 	}, nil
 }
 
-// History calls each with every event of a key up to a sequence, in order, read
-// from the stream's leader: one request an event, so for keys with few of them.
-// The error wraps projections.ErrNoQuorum where nobody answers.
-func (l *Log) History(ctx context.Context, key events.Key, upTo uint64, each func(events.Envelope, events.Event)) error {
-	for from := uint64(1); from <= upTo; {
-		m, err := readStored(ctx, l.nc, get{stream: l.stream, Seq: from, Next: l.prefix.Event(key)})
-		switch {
-		case notFound(err):
-			return nil
-		case err != nil:
-			return fmt.Errorf("history of %s: %w", key, err)
-		case m.Seq > upTo:
-			return nil
-		}
-		msg := &nats.Msg{Subject: m.Subject, Header: m.header, Data: m.Data}
-		d := l.decode(msg, meta{seq: m.Seq, time: m.Time.UTC()})
-		each(d.env, d.ev)
-		from = m.Seq + 1
-	}
-	return nil
-}
-
 func noQuorum(err error) bool { return errors.Is(err, projections.ErrNoQuorum) }

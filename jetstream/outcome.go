@@ -26,7 +26,7 @@ func (in *Inbox) outcome(ctx context.Context, caller, commandID string) (stored,
 
 // keep stores an outcome if the last one of its subject is still the one at before.
 func (in *Inbox) keep(ctx context.Context, outcome *nats.Msg, before uint64, command string) error {
-	header := nats.Header{events.HeaderCommand: {command}, headerGuard: {strconv.FormatUint(before, 10)}}
+	header := nats.Header{events.HeaderCommand: {command}, events.HeaderGuard: {strconv.FormatUint(before, 10)}}
 	maps.Copy(header, outcome.Header)
 	outcome.Header = header
 	_, err := write{

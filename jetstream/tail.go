@@ -3,7 +3,7 @@ package jetstream
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"math"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -20,12 +20,6 @@ const (
 	decodeAhead = 32
 )
 
-// decoded is one event of the log.
-type decoded struct {
-	env events.Envelope
-	ev  events.Event
-}
-
 // Tail calls apply with every event from start on, in order and from the calling
 // goroutine. It ends with ctx's error, or with one that wraps ErrTailBroken or
 // projections.ErrNoQuorum: then open it anew behind the last event applied, after
@@ -41,25 +35,39 @@ func (l *Log) Tail(ctx context.Context, start projections.TailStart, apply func(
 		return fmt.Errorf("tail of the log: %w", err)
 	}
 	defer f.close()
+	err = l.readFeed(ctx, f, 0, func(r *events.Recorded) error {
+		apply(r.Envelope, r.Event)
+		return nil
+	})
+	return fmt.Errorf("tail of the log: %w", err)
+}
+
+// readFeed calls each with every event of a feed, in order and from the calling
+// goroutine, until it breaks, ctx ends or each fails; then it returns the reason. With an
+// upTo above 0 it returns nil once the feed has been through the log up to there, and
+// gives nothing beyond. What each gets is filled anew once it has returned.
+func (l *Log) readFeed(ctx context.Context, f *feed, upTo uint64, each func(*events.Recorded) error) error {
 	// Decoding overlaps with applying: two goroutines, in order.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	batches, used := make(chan []decoded, decodeAhead), make(chan []decoded, decodeAhead+2)
+	batches, used := make(chan []events.Recorded, decodeAhead), make(chan []events.Recorded, decodeAhead+2)
 	var broken error // set before batches is closed
 	go func() {
 		defer close(batches)
-		broken = l.decodeAll(ctx, f, batches, used)
+		broken = l.decodeAll(ctx, f, upTo, batches, used)
 	}()
 	for batch := range batches {
 		for n := range batch {
 			if ctx.Err() != nil {
-				return fmt.Errorf("tail of the log: %w", ctx.Err())
+				return ctx.Err()
 			}
-			apply(batch[n].env, batch[n].ev)
+			if err := each(&batch[n]); err != nil {
+				return err
+			}
 		}
 		used <- batch[:0]
 	}
-	return fmt.Errorf("tail of the log: %w", broken)
+	return broken
 }
 
 // tailFrom is the sequence at which a tail begins.
@@ -84,29 +92,30 @@ func (l *Log) tailFrom(ctx context.Context, start projections.TailStart) (uint64
 	return m.Seq, nil
 }
 
-// decodeAll reads the feed until it breaks or ctx ends. Events are handed on as
-// soon as no more have come, or there are enough of them. Batches that were used
-// are filled again; no more than used has room for are ever about.
-func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded, used <-chan []decoded) error {
-	var last uint64
-	for {
-		m, info, err := f.read(ctx)
-		if err != nil {
+// decodeAll reads the feed until it breaks, ctx ends, or it has been through the log up
+// to a sequence (0: it goes on). Events are handed on as soon as no more have come, or
+// there are enough of them. Batches that were used are filled again; no more than used
+// has room for are ever about.
+func (l *Log) decodeAll(ctx context.Context, f *feed, upTo uint64, batches chan<- []events.Recorded, used <-chan []events.Recorded) error {
+	if upTo == 0 {
+		upTo = math.MaxUint64
+	}
+	for last := uint64(0); last < upTo; {
+		m, info, err := f.readUpTo(ctx, upTo)
+		if m == nil || err != nil {
 			return err
 		}
-		var batch []decoded
+		var batch []events.Recorded
 		select {
 		case batch = <-used:
 		default:
-			batch = make([]decoded, 0, decodeBatch)
+			batch = make([]events.Recorded, 0, decodeBatch)
 		}
 		for more := true; more && err == nil; {
-			if last > 0 && info.seq != last+1 {
-				l.log.Debug("the log has a gap", "from", last+1, "to", info.seq-1)
+			if last = info.seq; last <= upTo {
+				batch = append(batch, l.decode(m, info))
 			}
-			last = info.seq
-			batch = append(batch, l.decode(m, info))
-			if more = len(batch) < decodeBatch; more {
+			if more = len(batch) < decodeBatch && last < upTo; more {
 				m, info, more, err = f.tryRead()
 			}
 		}
@@ -119,41 +128,12 @@ func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded, 
 			return err
 		}
 	}
+	return nil
 }
 
-// decode reads a message of the log. A copy is no event, and neither is what a
-// consumer of another stream delivered into the log: it keeps the subject it has
-// there.
-func (l *Log) decode(m *nats.Msg, info meta) decoded {
-	key, h := l.prefix.EventKey(m.Subject), own(m.Header)
-	if key == "" {
-		h = nil
-	}
-	return decoded{
-		env: events.Envelope{
-			Key:         key,
-			Type:        header1(h, events.HeaderType),
-			Seq:         info.seq,
-			Time:        info.time,
-			ID:          header1(h, events.HeaderID),
-			Actor:       header1(h, events.HeaderActor),
-			CausationID: header1(h, events.HeaderCausation),
-			Epoch:       parseEpoch(header1(h, events.HeaderCEEpoch)),
-		},
-		ev: events.Decode(header1(h, events.HeaderType), m.Data),
-	}
-}
-
-// parseEpoch is 0 for what is no number: then no leader of ours wrote it.
-func parseEpoch(text string) uint64 {
-	if text == "" {
-		return 0
-	}
-	epoch, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return epoch
+// decode reads a message of the log.
+func (l *Log) decode(m *nats.Msg, info meta) events.Recorded {
+	return l.prefix.Record(m.Subject, info.seq, info.time, m.Header, m.Data)
 }
 
 // Keys calls seen with the key of each event in (after, upTo], in order; it reads

@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 const (
@@ -88,6 +89,31 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
 	warnIfLenient(ctx, nc, c.streams.events.Name, cfg.Logger)
 	if err := c.Notices().open(ctx); err != nil {
 		return nil, err
+	}
+	if c.pub, err = newPublisher(nc); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Attach is Open for an operator's program: it creates and changes nothing. The error
+// wraps projections.ErrNotFound where the server has no log of this cell, and
+// projections.ErrNoQuorum where nobody answers.
+func Attach(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cell{cfg: cfg, nc: nc, streams: topology(cfg)}
+	_, err = streamInfo(ctx, nc, c.streams.events.Name)
+	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeStreamNotFound {
+		return nil, fmt.Errorf("jetstream: stream %s: %w", c.streams.events.Name, projections.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: attach: %w", err)
+	}
+	if c.js, err = natsjs.New(nc); err != nil {
+		return nil, fmt.Errorf("jetstream: attach: %w", err)
 	}
 	if c.pub, err = newPublisher(nc); err != nil {
 		return nil, err

@@ -58,9 +58,11 @@ func (p *past) at(ctx context.Context, key events.Key, seq uint64) (events.Docum
 	versions, read := p.versions[key]
 	if !read {
 		state := events.NewState()
-		err := p.history.History(ctx, key, p.upTo, func(env events.Envelope, ev events.Event) {
-			events.Apply(state, env, ev)
-			versions = append(versions, version{env.Seq, state.Document(key)})
+		q := Query{Keys: []events.Key{key}, To: Point{Seq: p.upTo}}
+		err := p.history.History(ctx, q, func(r *events.Recorded) error {
+			events.Apply(state, r.Envelope, r.Event)
+			versions = append(versions, version{r.Seq, state.Document(key)})
+			return nil
 		})
 		if err != nil {
 			return nil, err

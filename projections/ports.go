@@ -55,12 +55,33 @@ type Source interface {
 	Keys(ctx context.Context, after, upTo uint64, seen func(events.Key)) error
 }
 
+// Point is a point of the log: a sequence, or where the log was at a time. The zero
+// Point is none.
+type Point struct {
+	Seq  uint64
+	Time time.Time // stream time; zero: Seq says it
+}
+
+// Query says which events of the log are wanted.
+type Query struct {
+	// Keys are those of the aggregates. In each, "*" stands for any token and a ">" at
+	// the end for all that follow; no two may match one key. None: all messages.
+	Keys []events.Key
+	From Point // the first event; at a time: the first one from then on; zero: the log's first
+	To   Point // the last event; at a time: the last one till then; zero, or beyond the log: its last one now
+	// Follow asks for what comes after the last one too, until ctx ends. To is then
+	// not looked at.
+	Follow bool
+}
+
 // History reads what was. It is safe for concurrent use.
 type History interface {
-	// History calls each with every event of one key up to a sequence, in order,
-	// read from the log's leader. The error wraps ErrNoQuorum where it does not
-	// answer.
-	History(ctx context.Context, key events.Key, upTo uint64, each func(events.Envelope, events.Event)) error
+	// History calls each with every event that a query asks for, in order and from one
+	// goroutine, until each fails or ctx ends; then it returns the reason. No event is
+	// left out that the log's leader had when it was asked. The error wraps ErrNoQuorum
+	// where it does not answer. What each gets is used again once each has returned; what
+	// that points to is not.
+	History(ctx context.Context, q Query, each func(*events.Recorded) error) error
 }
 
 // Entry is one key of the state bucket.
