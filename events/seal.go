@@ -16,6 +16,9 @@ var sealed = [...]string{
 	HeaderGuard, HeaderGuardSubject,
 }
 
+// unsealed are those that it is never over: a batch that is sent again has another id.
+var unsealed = [...]string{HeaderSeal, HeaderBatchID, HeaderBatchSeq, HeaderBatchCommit}
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -35,6 +38,11 @@ func Seal(subject string, headers map[string][]string, body []byte) string {
 	for _, name := range sealed {
 		if values, ok := headers[name]; ok {
 			b = appendHeader(b, name, values)
+			known++
+		}
+	}
+	for n := 0; known < len(headers) && n < len(unsealed); n++ {
+		if _, ok := headers[unsealed[n]]; ok {
 			known++
 		}
 	}

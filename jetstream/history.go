@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -88,7 +87,7 @@ type reading struct {
 	subjects []string  // none: all
 	created  time.Time // of the stream
 	from, to uint64    // what is wanted, both included
-	reach    uint64    // there is nothing more that is wanted behind this one; 0: it follows
+	reach    []uint64  // of each subject, or of all: the last event that is wanted
 	given    uint64    // the last one
 	follow   bool
 	each     func(*events.Recorded) error
@@ -101,7 +100,7 @@ func (r *reading) span(ctx context.Context, q projections.Query) error {
 	if err != nil {
 		return err
 	}
-	r.created, r.from, r.to = end.Created, max(q.From.Seq, 1), math.MaxUint64
+	r.created, r.from = end.Created, max(q.From.Seq, 1)
 	if !q.From.Time.IsZero() {
 		r.from, err = r.log.firstSince(ctx, q.From.Time)
 		if notFound(err) {
@@ -111,36 +110,33 @@ func (r *reading) span(ctx context.Context, q projections.Query) error {
 			return err
 		}
 	}
-	if r.follow {
-		return nil
+	if q.Follow {
+		q.To = projections.Point{}
 	}
 	r.to, err = r.log.resolve(ctx, q.To, end.Seq)
 	if err != nil || len(r.subjects) == 0 {
-		r.reach = r.to
+		r.reach = []uint64{r.to}
 		return err
 	}
 	for _, subject := range r.subjects {
 		m, err := readStored(ctx, r.log.nc, get{stream: r.log.stream, Last: subject})
-		switch {
-		case notFound(err):
-		case err != nil:
+		if err != nil && !notFound(err) {
 			return err
-		default:
-			r.reach = max(r.reach, min(m.Seq, r.to))
 		}
+		r.reach = append(r.reach, min(m.Seq, r.to))
 	}
 	return nil
 }
 
-// run reads until all is given. It opens another consumer where one is lost.
+// run reads until all is given. It opens other consumers where one is lost.
 func (r *reading) run(ctx context.Context) error {
-	pause := newPause(shortestReopen, longestReopen)
-	if len(r.subjects) == 1 && !r.follow && !strings.ContainsAny(r.subjects[0], "*>") {
-		if err := r.ask(ctx); err != nil {
+	if len(r.subjects) == 1 && !strings.ContainsAny(r.subjects[0], "*>") {
+		if err := r.ask(ctx, r.reach[0]); err != nil {
 			return err
 		}
 	}
-	for r.follow || r.from <= r.reach {
+	pause := newPause(shortestReopen, longestReopen)
+	for {
 		from := r.from
 		err := r.consume(ctx)
 		switch {
@@ -152,8 +148,7 @@ func (r *reading) run(ctx context.Context) error {
 			return err
 		case r.from == from && !r.follow: // nothing came of it
 			return err
-		}
-		if r.from > from {
+		case r.from > from:
 			pause = newPause(shortestReopen, longestReopen)
 		}
 		if !pause.wait(ctx) {
@@ -163,19 +158,18 @@ func (r *reading) run(ctx context.Context) error {
 			return fmt.Errorf("%w: the log was made anew or restored meanwhile: it ends at %d, and %d was read", ErrTailBroken, end.Seq, r.given)
 		}
 	}
-	return nil
 }
 
 // ask asks the stream's leader for one event after the other, for as long as there are
 // few.
-func (r *reading) ask(ctx context.Context) error {
+func (r *reading) ask(ctx context.Context, reach uint64) error {
 	for range mostAsked {
-		if r.from > r.reach {
+		if r.from > reach {
 			return nil
 		}
 		m, err := readStored(ctx, r.log.nc, get{stream: r.log.stream, Seq: r.from, Next: r.subjects[0]})
-		if notFound(err) || err == nil && m.Seq > r.reach {
-			r.from = r.reach + 1
+		if notFound(err) || err == nil && m.Seq > reach {
+			r.from = reach + 1
 			return nil
 		}
 		if err != nil {
@@ -190,15 +184,50 @@ func (r *reading) ask(ctx context.Context) error {
 	return nil
 }
 
+// consume reads what there is, and then what comes where it follows.
 func (r *reading) consume(ctx context.Context) error {
-	f, err := openFeed(ctx, r.log.nc, r.log.stream, natsjs.ConsumerConfig{
-		DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: r.from, FilterSubjects: r.subjects,
-	}, feedBuffer)
-	if err != nil {
+	var feeds []*feed
+	var upTo []uint64
+	defer func() {
+		for _, f := range feeds {
+			f.close()
+		}
+	}()
+	open := func(subjects []string, reach uint64) error {
+		f, err := openFeed(ctx, r.log.nc, r.log.stream, natsjs.ConsumerConfig{
+			DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: r.from, FilterSubjects: subjects,
+		}, feedBuffer)
+		if err == nil {
+			feeds, upTo = append(feeds, f), append(upTo, reach)
+		}
 		return err
 	}
-	defer f.close()
-	return r.log.readFeed(ctx, f, r.reach, r.give)
+	for n, reach := range r.reach {
+		if r.from > reach {
+			continue
+		}
+		// Each subject has a consumer of its own: for one with several the server looks
+		// at every subject of the log again and again (measured: four times as slow).
+		var own []string
+		if len(r.subjects) > 0 {
+			own = r.subjects[n : n+1]
+		}
+		if err := open(own, reach); err != nil {
+			return err
+		}
+	}
+	if err := r.log.readFeeds(ctx, feeds, upTo, r.give); err != nil || !r.follow {
+		return err
+	}
+	r.from = max(r.from, r.to+1)
+	for _, f := range feeds {
+		f.close()
+	}
+	feeds, upTo = nil, nil
+	if err := open(r.subjects, 0); err != nil {
+		return err
+	}
+	return r.log.readFeeds(ctx, feeds, upTo, r.give)
 }
 
 func (r *reading) give(rec *events.Recorded) error {

@@ -3,21 +3,11 @@ package jetstream
 import (
 	"context"
 	"fmt"
-	"math"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
-)
-
-const (
-	// decodeBatch is how many events are handed on at once under load; alone an
-	// event is handed on at once.
-	decodeBatch = 128
-	// decodeAhead is how many such batches may wait for apply.
-	decodeAhead = 32
 )
 
 // Tail calls apply with every event from start on, in order and from the calling
@@ -35,39 +25,11 @@ func (l *Log) Tail(ctx context.Context, start projections.TailStart, apply func(
 		return fmt.Errorf("tail of the log: %w", err)
 	}
 	defer f.close()
-	err = l.readFeed(ctx, f, 0, func(r *events.Recorded) error {
+	err = l.readFeeds(ctx, []*feed{f}, []uint64{0}, func(r *events.Recorded) error {
 		apply(r.Envelope, r.Event)
 		return nil
 	})
 	return fmt.Errorf("tail of the log: %w", err)
-}
-
-// readFeed calls each with every event of a feed, in order and from the calling
-// goroutine, until it breaks, ctx ends or each fails; then it returns the reason. With an
-// upTo above 0 it returns nil once the feed has been through the log up to there, and
-// gives nothing beyond. What each gets is filled anew once it has returned.
-func (l *Log) readFeed(ctx context.Context, f *feed, upTo uint64, each func(*events.Recorded) error) error {
-	// Decoding overlaps with applying: two goroutines, in order.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	batches, used := make(chan []events.Recorded, decodeAhead), make(chan []events.Recorded, decodeAhead+2)
-	var broken error // set before batches is closed
-	go func() {
-		defer close(batches)
-		broken = l.decodeAll(ctx, f, upTo, batches, used)
-	}()
-	for batch := range batches {
-		for n := range batch {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err := each(&batch[n]); err != nil {
-				return err
-			}
-		}
-		used <- batch[:0]
-	}
-	return broken
 }
 
 // tailFrom is the sequence at which a tail begins.
@@ -90,50 +52,6 @@ func (l *Log) tailFrom(ctx context.Context, start projections.TailStart) (uint64
 		return from - projections.MaxRemembered, nil
 	}
 	return m.Seq, nil
-}
-
-// decodeAll reads the feed until it breaks, ctx ends, or it has been through the log up
-// to a sequence (0: it goes on). Events are handed on as soon as no more have come, or
-// there are enough of them. Batches that were used are filled again; no more than used
-// has room for are ever about.
-func (l *Log) decodeAll(ctx context.Context, f *feed, upTo uint64, batches chan<- []events.Recorded, used <-chan []events.Recorded) error {
-	if upTo == 0 {
-		upTo = math.MaxUint64
-	}
-	for last := uint64(0); last < upTo; {
-		m, info, err := f.readUpTo(ctx, upTo)
-		if m == nil || err != nil {
-			return err
-		}
-		var batch []events.Recorded
-		select {
-		case batch = <-used:
-		default:
-			batch = make([]events.Recorded, 0, decodeBatch)
-		}
-		for more := true; more && err == nil; {
-			if last = info.seq; last <= upTo {
-				batch = append(batch, l.decode(m, info))
-			}
-			if more = len(batch) < decodeBatch && last < upTo; more {
-				m, info, more, err = f.tryRead()
-			}
-		}
-		select {
-		case batches <- batch:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// decode reads a message of the log.
-func (l *Log) decode(m *nats.Msg, info meta) events.Recorded {
-	return l.prefix.Record(m.Subject, info.seq, info.time, m.Header, m.Data)
 }
 
 // Keys calls seen with the key of each event in (after, upTo], in order; it reads
