@@ -165,4 +165,5 @@ const (
 	BucketState   = "state"   // KV: the documents
 	BucketLeases  = "leases"  // KV: who leads
 	BucketSamples = "samples" // KV: the last samples of each domain
+	BucketPurged  = "purged"  // KV: the snapshot that stands for the events that were purged
 )

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 const (
@@ -77,10 +78,26 @@ func (l *Log) find(ctx context.Context, d events.Draft) (uint64, bool, error) {
 		}
 		m, err = readStored(ctx, l.nc, get{stream: l.stream, Seq: from, Next: subject})
 		if err == nil && d.Guard.Key == d.Key && header1(m.header, events.HeaderID) != d.ID {
-			return 0, false, nil // it could only have been the first behind its guard
+			// It could only have been the first behind its guard, if that is still there.
+			return 0, false, l.notPurged(ctx, from)
 		}
 		from = m.Seq + 1
 	}
+}
+
+// notPurged returns an error that wraps events.ErrUnavailable where events from a
+// sequence on may have been purged, as while this process was stopped: nobody can say
+// then whether one of them was there.
+func (l *Log) notPurged(ctx context.Context, from uint64) error {
+	info, err := streamInfo(ctx, l.nc, l.stream)
+	if err != nil {
+		return err
+	}
+	point, err := l.origin.Point(ctx, info.Created)
+	if err == nil && point.Seq >= from {
+		err = fmt.Errorf("%w: %w up to %d, from %d on they were to be looked through", events.ErrUnavailable, projections.ErrPurged, point.Seq, from)
+	}
+	return err
 }
 
 // message makes the message of a draft with room for more headers.

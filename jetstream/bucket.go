@@ -35,10 +35,16 @@ type Bucket struct {
 	ensure func(ctx context.Context) error
 }
 
-var _ projections.Bucket = (*Bucket)(nil)
+var (
+	_ projections.Bucket = (*Bucket)(nil)
+	_ projections.Purged = (*Bucket)(nil)
+)
 
 // State is the cell's state bucket.
 func (c *Cell) State() *Bucket { return c.bucket(events.BucketState, c.streams.state) }
+
+// Purged is the bucket of the snapshot that stands for the events that were purged.
+func (c *Cell) Purged() *Bucket { return c.bucket(events.BucketPurged, c.streams.purged) }
 
 func (c *Cell) bucket(name string, cfg natsjs.StreamConfig) *Bucket {
 	return &Bucket{
@@ -84,6 +90,32 @@ func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.En
 		entries = append(entries, b.entry(subject, m.Data, isCopy, seq))
 	}
 	return entries, nil
+}
+
+// Newest gives the entry of one key as the bucket's leader has it, which is heard by
+// enough of its followers. The error wraps projections.ErrNotFound where there is
+// none, it was purged, or there is no bucket; projections.ErrNoQuorum where nobody
+// can say.
+func (b *Bucket) Newest(ctx context.Context, key events.Key) (projections.Entry, error) {
+	m, err := b.newest(ctx, key)
+	switch {
+	case err != nil && errors.Is(b.gone(ctx, err), ErrBucketGone), err == nil && !m.copied && purged(m.header):
+		err = projections.ErrNotFound
+	case err == nil:
+		return b.entry(m.Subject, m.Data, m.copied, m.Seq), nil
+	}
+	return projections.Entry{}, fmt.Errorf("read %s of the %s: %w", key, b.name, err)
+}
+
+func (b *Bucket) newest(ctx context.Context, key events.Key) (stored, error) {
+	info, err := streamInfo(ctx, b.nc, b.stream)
+	if err != nil {
+		return stored{}, err
+	}
+	if err := quorum(info.Config.Replicas, info.Cluster); err != nil {
+		return stored{}, fmt.Errorf("%w: %w", projections.ErrNoQuorum, err)
+	}
+	return readStored(ctx, b.nc, get{stream: b.stream, Last: b.prefix + string(key)})
 }
 
 // entry is what a message of the bucket is. A copy is no document, so it is one that

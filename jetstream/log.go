@@ -27,6 +27,7 @@ type Log struct {
 	source string // ce-source of what this process appends
 	log    *slog.Logger
 	causes *causes
+	origin *projections.Origin
 }
 
 var (
@@ -44,6 +45,7 @@ func (c *Cell) Log() *Log {
 		source: "/" + string(c.cfg.Prefix) + "/" + c.cfg.Process,
 		log:    c.cfg.Logger,
 		causes: &causes{},
+		origin: projections.NewOrigin(c.Purged()),
 	}
 }
 

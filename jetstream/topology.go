@@ -60,11 +60,11 @@ type Cell struct {
 
 // streamConfigs are the streams of a cell, as they should be.
 type streamConfigs struct {
-	events, inbox, results, notify, dead, sensor, state, leases, samples natsjs.StreamConfig
+	events, inbox, results, notify, dead, sensor, state, leases, samples, purged natsjs.StreamConfig
 }
 
 func (s streamConfigs) all() []natsjs.StreamConfig {
-	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.sensor, s.state, s.leases, s.samples}
+	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.sensor, s.state, s.leases, s.samples, s.purged}
 }
 
 // Open creates what is missing of a cell's streams, buckets and durable consumers,
@@ -208,9 +208,13 @@ func topology(cfg Config) streamConfigs {
 	samples := bucketStream(cfg, events.BucketSamples)
 	samples.Description = "epum: the last samples of each domain"
 	samples.MaxAge = samplesKept
+
+	purged := bucketStream(cfg, events.BucketPurged)
+	purged.Description = "epum: the snapshot that stands for purged events"
+	purged.AllowAtomicPublish = true
 	return streamConfigs{
 		events: log, inbox: inbox, results: results, notify: notify, dead: dead, sensor: sensor,
-		state: state, leases: leases, samples: samples,
+		state: state, leases: leases, samples: samples, purged: purged,
 	}
 }
 

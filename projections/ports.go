@@ -113,6 +113,15 @@ type Bucket interface {
 	Write(ctx context.Context, entries []Entry, checkpoint []byte, revision uint64) (uint64, error)
 }
 
+// Purged is the bucket of the snapshot that stands for the events that were purged
+// from the log. It is safe for concurrent use.
+type Purged interface {
+	Bucket
+	// Newest gives one entry as the bucket's leader has it; ErrNotFound where there
+	// is none, ErrNoQuorum where nobody can say.
+	Newest(ctx context.Context, key events.Key) (Entry, error)
+}
+
 // LastEvent is the last event of one aggregate, as the log's leader has it.
 type LastEvent struct {
 	Seq  uint64

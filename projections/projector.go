@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"log/slog"
 	"maps"
 	"time"
@@ -293,22 +294,42 @@ func (p *Projector) write(ctx context.Context, snap snapshot) error {
 func (p *Projector) writeAll(ctx context.Context, snap snapshot) error {
 	between := p.checkpoint
 	between.To, between.ToEventID = snap.checkpoint.Seq, snap.checkpoint.EventID
-	var batch []Entry
-	bytes := 0
-	for k := range snap.keys {
+	return inBatches(snap.entries, func(batch []Entry, last bool) error {
+		if last {
+			return p.writeBatch(ctx, batch, snap.checkpoint)
+		}
+		return p.writeBatch(ctx, batch, between)
+	})
+}
+
+// entries gives what writes the snapshot.
+func (s snapshot) entries(yield func(Entry) bool) {
+	for k := range s.keys {
 		e := Entry{Key: k}
-		if d := snap.documents[k]; d != nil {
+		if d := s.documents[k]; d != nil {
 			e.Value = d.AppendJSON(nil)
 		}
+		if !yield(e) {
+			return
+		}
+	}
+}
+
+// inBatches writes entries, each time as many as one atomic batch takes. The last
+// batch may be empty.
+func inBatches(entries iter.Seq[Entry], write func(batch []Entry, last bool) error) error {
+	var batch []Entry
+	bytes := 0
+	for e := range entries {
 		if len(batch) == batchEntries || bytes+len(e.Value) > batchBytes {
-			if err := p.writeBatch(ctx, batch, between); err != nil {
+			if err := write(batch, false); err != nil {
 				return err
 			}
 			batch, bytes = nil, 0
 		}
 		batch, bytes = append(batch, e), bytes+len(e.Value)
 	}
-	return p.writeBatch(ctx, batch, snap.checkpoint)
+	return write(batch, true)
 }
 
 // documented reports whether a key is of something that can have a document. Any

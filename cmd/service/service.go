@@ -140,7 +140,7 @@ func (s *Service) start(ctx context.Context) error {
 	if s.sources, err = s.cfg.sources(ctx); err != nil {
 		return err
 	}
-	s.replica = projections.NewReplica(s.events, s.bucket, s.log)
+	s.replica = projections.NewReplica(s.events, s.bucket, s.cell.Purged(), s.log)
 	s.reader = projections.NewReader(s.replica, s.bucket, s.cell.Samples())
 	s.handler = &commands.Handler{Log: s.events, Replica: s.replica, Engines: s.engines, NewID: newID}
 

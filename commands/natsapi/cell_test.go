@@ -69,7 +69,7 @@ func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
 	}
 	t.Cleanup(js.Close)
 	c.log, c.inbox = js.Log(), js.Inbox()
-	c.replica = projections.NewReplica(c.log, js.State(), quiet)
+	c.replica = projections.NewReplica(c.log, js.State(), js.Purged(), quiet)
 	c.reader = projections.NewReader(c.replica, js.State(), nil)
 	c.run(t)
 	conf := natsapi.Config{
