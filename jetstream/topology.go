@@ -105,13 +105,15 @@ func Attach(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
 		return nil, err
 	}
 	c := &Cell{cfg: cfg, nc: nc, streams: topology(cfg)}
-	_, err = streamInfo(ctx, nc, c.streams.events.Name)
+	info, err := streamInfo(ctx, nc, c.streams.events.Name)
 	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeStreamNotFound {
 		return nil, fmt.Errorf("jetstream: stream %s: %w", c.streams.events.Name, projections.ErrNotFound)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: attach: %w", err)
 	}
+	c.cfg.Replicas = info.Config.Replicas // whatever it may have to make again is like the log
+	c.streams = topology(c.cfg)
 	if c.js, err = natsjs.New(nc); err != nil {
 		return nil, fmt.Errorf("jetstream: attach: %w", err)
 	}

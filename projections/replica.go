@@ -42,8 +42,8 @@ type Replica struct {
 	// rejected is the bucket's checkpoint where it was found to be of no use:
 	// until a projector has written another, nobody may read the bucket.
 	rejected Checkpoint
-	gap      uint64 // the first event behind a gap in the log, where there is one to be explained
-	gapless  uint64 // up to this event no gap has to be explained: nobody can
+	gap      uint64         // the first event behind a gap in the log, where there is one to be explained
+	gapless  uint64         // up to this event no gap has to be explained: nobody can
 	feeds    map[*Feed]bool // who wants to hear of changes
 	waiters  waiters        // who waits for a sequence
 

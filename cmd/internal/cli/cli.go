@@ -95,7 +95,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.agentCommand(),
 		a.domainCommand(), a.definitionCommand(),
-		a.resultCommand(), a.statusCommand(), a.passCommand(), a.deadCommand(),
+		a.resultCommand(), a.statusCommand(), a.passCommand(), a.deadCommand(), a.archiveCommand(),
 		a.completionCommand(), a.versionCommand(),
 	)
 	root.InitDefaultHelpCmd()
