@@ -128,7 +128,7 @@ func (p *pending) commit(name string) error {
 // drop forgets the file. What cannot be removed, the next tidy removes.
 func (p *pending) drop() {
 	_ = p.file.Close()
-	_ = os.Remove(p.path)
+	_ = p.disk.change("drop", func() error { return os.Remove(p.path) })
 }
 
 func (d *disk) syncDir() error {

@@ -91,8 +91,11 @@ func (j *Joined) History(ctx context.Context, q projections.Query, each func(*ev
 	}
 	last := j.archive.Last()
 	if q.From.Time.IsZero() && q.From.Seq <= last {
-		match := matcher(q.Keys)
-		err := j.archive.Read(ctx, q.From.Seq, min(last, q.To.Seq), func(r *events.Recorded) error {
+		match, to := matcher(q.Keys), last
+		if q.To.Time.IsZero() { // else it is beyond the archive
+			to = min(last, q.To.Seq)
+		}
+		err := j.archive.Read(ctx, q.From.Seq, to, func(r *events.Recorded) error {
 			if match(r.Key) {
 				return each(r)
 			}
