@@ -28,6 +28,9 @@ type Job struct {
 	Progress func(what string, first, last uint64) func(seq uint64)
 	// FileEvents is how many events one file has at most; 0: 100,000.
 	FileEvents uint64
+	// Patience is how long it is waited for who still needs events that are to be purged;
+	// 0: 15 s.
+	Patience time.Duration
 	// Step is for tests: it is called before every change of the directory or the cell;
 	// its error ends the job there, as a kill would. Nil: nothing.
 	Step func(what string) error
@@ -60,6 +63,9 @@ func (j *Job) Run(ctx context.Context, before projections.Point, purge bool) (re
 	}
 	if j.FileEvents == 0 {
 		j.FileEvents = fileEvents
+	}
+	if j.Patience == 0 {
+		j.Patience = handledPatience
 	}
 	j.log, j.origin = j.Cell.Log(), projections.NewOrigin(j.Cell.Purged())
 	if j.disk, err = openDisk(j.Dir, j.Step); err != nil {
@@ -103,7 +109,7 @@ func (j *Job) prepare(ctx context.Context, before projections.Point) (upTo uint6
 	case err != nil:
 		return 0, err
 	}
-	if err := checkOf(ctx, j.log, &j.m, j.end, j.point); err != nil {
+	if err := checkOf(ctx, j.Cell, &j.m, j.end, j.point); err != nil {
 		return 0, fmt.Errorf("%s: %w", j.Dir, err)
 	}
 	return upTo, j.disk.tidy(&j.m)
@@ -122,8 +128,10 @@ func lastBefore(ctx context.Context, log *jetstream.Log, before projections.Poin
 
 // checkOf returns an error unless an archive is one of a log, and lacks nothing that the
 // log no longer has.
-func checkOf(ctx context.Context, log *jetstream.Log, m *Manifest, end projections.Position, point projections.PurgePoint) error {
+func checkOf(ctx context.Context, cell *jetstream.Cell, m *Manifest, end projections.Position, point projections.PurgePoint) error {
 	switch {
+	case m.Prefix != cell.Prefix():
+		return fmt.Errorf("%w: of the prefix %s, this is %s", ErrOtherLog, m.Prefix, cell.Prefix())
 	case !m.Created.Equal(end.Created):
 		return fmt.Errorf("%w: of a stream created %s, the log was created %s", ErrOtherLog, m.Created.Format(time.RFC3339Nano), end.Created.Format(time.RFC3339Nano))
 	case m.Last() > end.Seq:
@@ -133,7 +141,7 @@ func checkOf(ctx context.Context, log *jetstream.Log, m *Manifest, end projectio
 	case m.Last() < point.Seq:
 		return fmt.Errorf("%w: events %d to %d were purged from the log and are in another archive", ErrIncomplete, m.Last()+1, point.Seq)
 	}
-	id, err := log.EventID(ctx, m.Last())
+	id, err := cell.Log().EventID(ctx, m.Last())
 	if errors.Is(err, projections.ErrNotFound) {
 		return fmt.Errorf("%w: the log has no event %d, and no purge explains it", ErrOtherLog, m.Last())
 	}

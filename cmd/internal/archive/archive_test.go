@@ -105,7 +105,7 @@ func TestJob_KilledAtEachStep(t *testing.T) {
 	w, dir := newWorld(t, 7), t.TempDir()
 	w.happen(20)
 	seen := map[string]int{}
-	for round := range 60 {
+	for round := range 40 {
 		w.happen(1 + w.rand.IntN(12))
 		upTo := uint64(len(w.all)) - uint64(w.rand.IntN(5))
 		j, n, most := w.job(dir), 0, w.rand.IntN(34)

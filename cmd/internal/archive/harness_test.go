@@ -66,6 +66,17 @@ func (w *world) happen(n int) {
 	for range n {
 		w.append(w.event())
 	}
+	w.read()
+	if len(w.all) != before+n {
+		w.t.Fatalf("the log has %d events, want %d", len(w.all), before+n)
+	}
+	w.told()
+}
+
+// read takes over what the log has more.
+func (w *world) read() {
+	w.t.Helper()
+	before := len(w.all)
 	q := projections.Query{From: projections.Point{Seq: uint64(before + 1)}}
 	if err := w.log.History(w.t.Context(), q, func(r *events.Recorded) error {
 		w.all = append(w.all, *r)
@@ -73,10 +84,6 @@ func (w *world) happen(n int) {
 	}); err != nil {
 		w.t.Fatal(err)
 	}
-	if len(w.all) != before+n {
-		w.t.Fatalf("the log has %d events, want %d", len(w.all), before+n)
-	}
-	w.told()
 }
 
 // told says that all subscribers were told of all.
@@ -292,17 +299,8 @@ func (w *world) checkReplica() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
 	defer cancel()
-	r := projections.NewReplica(w.log, w.cell.State(), w.cell.Purged(), quiet)
-	started, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = r.Run(ctx, func() { close(started) })
-	}()
-	select {
-	case <-started:
-	case <-ctx.Done():
-		w.t.Fatal("the replica does not start")
-	}
+	r, end := w.replica(ctx, w.log)
+	defer end()
 	got := map[events.Key]string{}
 	r.View(func(s *events.State) { got = documents(s) })
 	if diff := cmp.Diff(documents(w.fold(len(w.all))), got); diff != "" {
@@ -316,8 +314,24 @@ func (w *world) checkReplica() {
 			w.t.Fatalf("the command id of event %d is known as %d, %v", e.Seq, seq, ok)
 		}
 	}
-	cancel()
-	<-done
+}
+
+// replica starts a replica that has no state bucket, and waits until it has caught up.
+func (w *world) replica(ctx context.Context, source projections.Source) (r *projections.Replica, end func()) {
+	w.t.Helper()
+	runs, cancel := context.WithCancel(ctx)
+	r = projections.NewReplica(source, w.cell.State(), w.cell.Purged(), quiet)
+	started, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = r.Run(runs, func() { close(started) })
+	}()
+	select {
+	case <-started:
+	case <-ctx.Done():
+		w.t.Error("the replica does not start")
+	}
+	return r, func() { cancel(); <-done }
 }
 
 // joined gives what the archive and the log have together of some keys.

@@ -40,7 +40,7 @@ func Join(ctx context.Context, cell *jetstream.Cell, dir string) (*Joined, error
 	j.created = end.Created
 	point, err := j.origin.Point(ctx, end.Created)
 	if err == nil {
-		err = checkOf(ctx, j.log, &r.Manifest, end, point)
+		err = checkOf(ctx, cell, &r.Manifest, end, point)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)

@@ -54,7 +54,7 @@ func (j *Job) purge(ctx context.Context, upTo uint64) (uint64, error) {
 // been done yet: a subscriber to be told, or a durable command that may have been
 // carried out already.
 func (j *Job) awaitHandled(ctx context.Context, upTo uint64) error {
-	for until := time.Now().Add(handledPatience); ; {
+	for until := time.Now().Add(j.Patience); ; {
 		err := j.handled(ctx, upTo)
 		if !errors.Is(err, ErrNeeded) || time.Now().After(until) {
 			return err
