@@ -94,12 +94,16 @@ func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.En
 
 // Newest gives the entry of one key as the bucket's leader has it, which is heard by
 // enough of its followers. The error wraps projections.ErrNotFound where there is
-// none, it was purged, or there is no bucket; projections.ErrNoQuorum where nobody
-// can say.
+// none, or no bucket; projections.ErrForged where no Write has written it or taken it
+// away; projections.ErrNoQuorum where nobody can say.
 func (b *Bucket) Newest(ctx context.Context, key events.Key) (projections.Entry, error) {
 	m, err := b.newest(ctx, key)
 	switch {
-	case err != nil && errors.Is(b.gone(ctx, err), ErrBucketGone), err == nil && !m.copied && purged(m.header):
+	case err != nil && errors.Is(b.gone(ctx, err), ErrBucketGone):
+		err = projections.ErrNotFound
+	case err == nil && (m.copied || header1(m.header, events.HeaderBatchID) == ""):
+		return projections.Entry{Revision: m.Seq}, fmt.Errorf("read %s of the %s: %w", key, b.name, projections.ErrForged)
+	case err == nil && purged(m.header):
 		err = projections.ErrNotFound
 	case err == nil:
 		return b.entry(m.Subject, m.Data, m.copied, m.Seq), nil

@@ -57,8 +57,11 @@ func (o *Origin) point(ctx context.Context) (PurgePoint, uint64, error) {
 	if err == nil {
 		err = json.Unmarshal(entry.Value, &point)
 	}
+	if errors.Is(err, ErrForged) {
+		err = fmt.Errorf("%w; 'epum archive --purge --to DIR' writes it anew from an archive that has all", err)
+	}
 	if err != nil {
-		return PurgePoint{}, 0, fmt.Errorf("purge point: %w", err)
+		return PurgePoint{}, entry.Revision, fmt.Errorf("purge point: %w", err)
 	}
 	return point, entry.Revision, nil
 }
@@ -238,14 +241,15 @@ func (f *Fold) Apply(env events.Envelope, ev events.Event) {
 
 // Write makes a fold the snapshot of the log, created at a time: from then on the
 // events before it may be purged. It writes beside the snapshot that there is, which
-// counts until the last of it is written, and may be interrupted at any time. The
-// error is an *events.ConflictError where somebody else does the same.
+// counts until the last of it is written, and may be interrupted at any time. A purge
+// point that was forged it takes for none. The error is an *events.ConflictError where
+// somebody else does the same.
 func (o *Origin) Write(ctx context.Context, f *Fold, created time.Time) (PurgePoint, error) {
 	if err := o.bucket.Ensure(ctx); err != nil {
 		return PurgePoint{}, err
 	}
 	old, revision, err := o.point(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrForged) {
 		return PurgePoint{}, err
 	}
 	next := PurgePoint{

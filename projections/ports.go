@@ -15,6 +15,9 @@ var (
 	// ErrTooMany is returned by Bucket.Read when the keys match more documents
 	// than one isolated answer can hold.
 	ErrTooMany = errors.New("projections: more documents than one read can give")
+	// ErrForged is returned by Purged.Newest where the entry is no longer what was
+	// written: somebody else's message has taken its place.
+	ErrForged = errors.New("projections: overwritten by a message that no epum wrote")
 	// ErrNotFound is returned when the log has no event, or the bucket no
 	// document, where one was asked for.
 	ErrNotFound = errors.New("projections: not found")
@@ -118,7 +121,8 @@ type Bucket interface {
 type Purged interface {
 	Bucket
 	// Newest gives one entry as the bucket's leader has it; ErrNotFound where there
-	// is none, ErrNoQuorum where nobody can say.
+	// is none, ErrForged where no Write has written it, ErrNoQuorum where nobody can
+	// say.
 	Newest(ctx context.Context, key events.Key) (Entry, error)
 }
 

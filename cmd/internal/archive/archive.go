@@ -96,10 +96,12 @@ func (j *Job) prepare(ctx context.Context, before projections.Point) (upTo uint6
 	if j.end, err = j.log.End(ctx); err != nil {
 		return 0, err
 	}
-	if j.point, err = j.origin.Point(ctx, j.end.Created); err != nil {
+	if upTo, err = lastBefore(ctx, j.log, before, j.end); err != nil {
 		return 0, err
 	}
-	if upTo, err = lastBefore(ctx, j.log, before, j.end); err != nil {
+	j.point, err = j.origin.Point(ctx, j.end.Created)
+	forged := err
+	if err != nil && !errors.Is(err, projections.ErrForged) {
 		return 0, err
 	}
 	j.m, err = readManifest(j.Dir)
@@ -108,6 +110,12 @@ func (j *Job) prepare(ctx context.Context, before projections.Point) (upTo uint6
 		j.m = Manifest{Format: manifestFormat, Stream: j.Cell.Prefix().Stream(events.StreamEvents), Prefix: j.Cell.Prefix(), Created: j.end.Created}
 	case err != nil:
 		return 0, err
+	}
+	if forged != nil {
+		// Whatever it was, an archive of all that was ever purged has more.
+		if upTo = j.m.Last(); j.m.First() != 1 {
+			return 0, forged
+		}
 	}
 	if err := checkOf(ctx, j.Cell, &j.m, j.end, j.point); err != nil {
 		return 0, fmt.Errorf("%s: %w", j.Dir, err)

@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -282,7 +283,7 @@ func TestJob_FoldVersion(t *testing.T) {
 		}
 		old := bytes.ReplaceAll(e.Value(), fmt.Appendf(nil, `"fold_version":%d`, events.FoldVersion), []byte(`"fold_version":1`))
 		old = bytes.ReplaceAll(old, fmt.Appendf(nil, `"snapshot":"v%d-`, events.FoldVersion), []byte(`"snapshot":"v1-`))
-		if _, err := purged.Put(t.Context(), "checkpoint", old); err != nil {
+		if _, err := w.cell.Purged().Write(t.Context(), nil, old, e.Revision()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -312,4 +313,34 @@ func TestJob_FoldVersion(t *testing.T) {
 	w.run(dir, 28, true)
 	w.check(dir)
 	w.checkReplica()
+}
+
+// TestJob_Forged: a message that takes the place of the purge point, as an answer that
+// was sent there may, makes nobody take the log for a whole one. The archive puts it
+// right.
+func TestJob_Forged(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t, 26), t.TempDir()
+	w.happen(40)
+	w.run(dir, 30, true)
+	w.happen(10)
+	if _, err := w.js.Publish(t.Context(), "$KV.epum_purged.checkpoint", []byte(`{"seq":0}`)); err != nil {
+		t.Fatal(err)
+	}
+	origin := projections.NewOrigin(w.cell.Purged())
+	if p, err := origin.Point(t.Context(), w.end().Created); !errors.Is(err, projections.ErrForged) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	r := projections.NewReplica(w.log, w.cell.State(), w.cell.Purged(), quiet)
+	_ = r.Run(ctx, func() { t.Error("a replica starts from it") })
+	if _, err := w.job(t.TempDir()).Run(t.Context(), projections.Point{Seq: 45}, true); !errors.Is(err, projections.ErrForged) {
+		t.Errorf("a new archive: %v", err)
+	}
+	w.run(dir, 20, true)
+	w.check(dir)
+	w.checkReplica()
+	w.run(dir, 45, true)
+	w.check(dir)
 }
