@@ -40,11 +40,11 @@ func (l *Log) Append(ctx context.Context, d events.Draft) (uint64, error) {
 	return write{
 		what: "append " + msg.Subject,
 		send: func(ctx context.Context) (pubAck, error) { return l.pub.send(ctx, msg, ackPatience) },
-		landed: func(ctx context.Context) (uint64, bool, error) {
+		landed: func(ctx context.Context, doubt bool) (uint64, bool, error) {
 			if l.anew(ctx, msg) {
 				return 0, false, nil
 			}
-			return l.find(ctx, d)
+			return l.find(ctx, d, doubt)
 		},
 		conflict:   func(ctx context.Context) error { return l.conflict(ctx, d.Guard) },
 		repeatable: guarded && d.Guard.Key == d.Key,
@@ -60,8 +60,9 @@ func (l *Log) conflict(ctx context.Context, guard events.Guard) error {
 	return e
 }
 
-// find looks for a draft's own event, behind its guard.
-func (l *Log) find(ctx context.Context, d events.Draft) (uint64, bool, error) {
+// find looks for a draft's own event, behind its guard. In doubt it fails where that may
+// have been purged.
+func (l *Log) find(ctx context.Context, d events.Draft, doubt bool) (uint64, bool, error) {
 	subject := l.prefix.Event(d.Key)
 	m, err := readStored(ctx, l.nc, get{stream: l.stream, Last: subject})
 	from := d.Guard.Seq + 1
@@ -79,7 +80,10 @@ func (l *Log) find(ctx context.Context, d events.Draft) (uint64, bool, error) {
 		m, err = readStored(ctx, l.nc, get{stream: l.stream, Seq: from, Next: subject})
 		if err == nil && d.Guard.Key == d.Key && header1(m.header, events.HeaderID) != d.ID {
 			// It could only have been the first behind its guard, if that is still there.
-			return 0, false, l.notPurged(ctx, from)
+			if doubt {
+				err = l.notPurged(ctx, from)
+			}
+			return 0, false, err
 		}
 		from = m.Seq + 1
 	}

@@ -225,7 +225,7 @@ func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpo
 			}
 			return ack, err
 		},
-		landed: func(ctx context.Context) (seq uint64, ok bool, err error) {
+		landed: func(ctx context.Context, _ bool) (seq uint64, ok bool, err error) {
 			found, err = readStored(ctx, b.nc, get{stream: b.stream, Last: b.prefix + string(events.CheckpointKey)})
 			if notFound(err) {
 				return 0, false, nil

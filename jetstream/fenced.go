@@ -42,7 +42,7 @@ func (l *Log) AppendFenced(ctx context.Context, epoch uint64, pass events.Draft,
 	return write{
 		what:       "append a batch of the leader",
 		send:       func(ctx context.Context) (pubAck, error) { return l.pub.sendBatch(ctx, len(drafts)+1, message) },
-		landed:     func(ctx context.Context) (uint64, bool, error) { return l.findBatch(ctx, epoch, pass, drafts) },
+		landed:     func(ctx context.Context, _ bool) (uint64, bool, error) { return l.findBatch(ctx, epoch, pass, drafts) },
 		conflict:   func(context.Context) error { return &events.ConflictError{} },
 		repeatable: repeatable,
 	}.do(ctx)

@@ -234,7 +234,7 @@ func (h *holding) write(ctx context.Context, revision uint64, m *nats.Msg) (uint
 	return write{
 		what: "write the lease",
 		send: func(ctx context.Context) (pubAck, error) { return l.pub.send(ctx, m, min(ackPatience, l.ttl/4)) },
-		landed: func(ctx context.Context) (uint64, bool, error) {
+		landed: func(ctx context.Context, _ bool) (uint64, bool, error) {
 			last, _, err := l.current(ctx)
 			return last.Seq, err == nil && header1(last.header, events.HeaderID) == id, err
 		},

@@ -32,7 +32,7 @@ func (in *Inbox) keep(ctx context.Context, outcome *nats.Msg, before uint64, com
 	_, err := write{
 		what: "store an outcome",
 		send: func(ctx context.Context) (pubAck, error) { return in.pub.send(ctx, outcome, ackPatience) },
-		landed: func(ctx context.Context) (uint64, bool, error) {
+		landed: func(ctx context.Context, _ bool) (uint64, bool, error) {
 			m, err := readStored(ctx, in.js.Conn(), get{stream: in.prefix.Stream(events.StreamResults), Last: outcome.Subject})
 			if notFound(err) {
 				return 0, false, nil

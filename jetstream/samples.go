@@ -122,7 +122,7 @@ func (s *Samples) write(ctx context.Context, epoch uint64, e projections.Entry, 
 			}
 			return ack, err
 		},
-		landed: func(ctx context.Context) (_ uint64, ok bool, err error) {
+		landed: func(ctx context.Context, _ bool) (_ uint64, ok bool, err error) {
 			found, ok, err = s.readBack(ctx, e.Key, id)
 			if err == nil && !ok && events.ParseEpoch(header1(found.header, events.HeaderCEEpoch)) > epoch {
 				err = events.ErrDeposed
