@@ -23,7 +23,7 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // world is a cell with a log that is known event by event.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	rand *rand.Rand
 	cell *jetstream.Cell
 	log  *jetstream.Log
@@ -35,7 +35,7 @@ type world struct {
 	instances []events.Key
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newWorld(t testing.TB, seed uint64) *world {
 	t.Helper()
 	server, err := jetstream.StartServer(jetstream.EmbeddedConfig{Listen: "127.0.0.1:-1", StoreDir: t.TempDir(), Logger: quiet})
 	if err != nil {
