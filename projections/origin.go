@@ -133,7 +133,8 @@ func (o *Origin) State(ctx context.Context, point PurgePoint) (*events.State, er
 
 // Documents gives the part of the fold at a purge point that keys name; a key may end
 // in a wildcard, as in Bucket.Read. Use it inside Hold: a snapshot that another took
-// the place of meanwhile looks empty. ErrTooMany as in Bucket.Read.
+// the place of meanwhile looks empty. Where there are more than one answer can give, it
+// reads the whole snapshot.
 func (o *Origin) Documents(ctx context.Context, point PurgePoint, keys ...events.Key) (*events.State, error) {
 	state := events.NewState()
 	if point.Seq == 0 {
@@ -144,6 +145,9 @@ func (o *Origin) Documents(ctx context.Context, point PurgePoint, keys ...events
 		own[n] = point.entry(k)
 	}
 	entries, err := o.bucket.Read(ctx, own...)
+	if errors.Is(err, ErrTooMany) {
+		entries, err = o.search(ctx, own)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("documents at the purge point %d: %w", point.Seq, err)
 	}
@@ -156,6 +160,20 @@ func (o *Origin) Documents(ctx context.Context, point PurgePoint, keys ...events
 	}
 	state.Seq, state.Time = point.Seq, point.Time
 	return state, nil
+}
+
+// search is Bucket.Read for any number of entries.
+func (o *Origin) search(ctx context.Context, keys []events.Key) (found []Entry, err error) {
+	err = o.bucket.All(ctx, func(e Entry) error {
+		if slices.ContainsFunc(keys, func(k events.Key) bool {
+			first, wild := strings.CutSuffix(string(k), "*")
+			return e.Key == k || wild && strings.HasPrefix(string(e.Key), first)
+		}) {
+			found = append(found, e)
+		}
+		return nil
+	})
+	return found, err
 }
 
 // The command ids of a snapshot are in entries of their own, in the log's order.
