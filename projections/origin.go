@@ -176,11 +176,12 @@ func (o *Origin) search(ctx context.Context, keys []events.Key) (found []Entry, 
 	return found, err
 }
 
-// The command ids of a snapshot are in entries of their own, in the log's order.
-const (
-	repeatEntries events.Key = "repeat."
-	repeatsAtOnce            = 1000 // ids in one entry
-)
+// repeatEntries begins the keys of the entries that have the command ids of a snapshot,
+// in the log's order.
+const repeatEntries events.Key = "repeat."
+
+// repeatsAtOnce is how many ids are in one entry.
+const repeatsAtOnce = 1000
 
 // remembered is a command id in a snapshot.
 type remembered struct {
@@ -285,6 +286,11 @@ func (o *Origin) Write(ctx context.Context, f *Fold, created time.Time) (PurgePo
 	if f.State.HasUnknown() {
 		return PurgePoint{}, errors.New("projections: the log has events that this version does not know: a newer one has to make the snapshot")
 	}
+	return o.replace(ctx, f, old, next, revision)
+}
+
+// replace writes the snapshot of next, and then makes it the one that counts.
+func (o *Origin) replace(ctx context.Context, f *Fold, old, next PurgePoint, revision uint64) (PurgePoint, error) {
 	ids, err := next.remember(f.repeats.all())
 	if err != nil {
 		return PurgePoint{}, err
