@@ -50,6 +50,16 @@ func (d DomainID) InstanceKey(id string) Key { return Key("instance." + d.tokens
 // AllInstances is the key filter that matches all of the domain's instances.
 func (d DomainID) AllInstances() Key { return Key("instance." + d.tokens() + ".*") }
 
+// AnyInstance is the key filter that matches an owner's instance, whatever its domain.
+func AnyInstance(owner, id string) Key { return Key("instance." + Token(owner) + ".*." + Token(id)) }
+
+// OfOwner are the key filters that match all that an owner has: domains, decisions and
+// instances.
+func OfOwner(owner string) []Key {
+	token := Token(owner)
+	return []Key{AllDomains(owner), Key("decision." + token + ".*"), Key("instance." + token + ".*.*")}
+}
+
 func (d DomainID) tokens() string { return Token(d.Owner) + "." + Token(d.Name) }
 
 // DefinitionKey is the key of a definition's document and events.
