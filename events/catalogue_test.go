@@ -15,11 +15,23 @@ import (
 func TestCatalogue_Complete(t *testing.T) {
 	t.Parallel()
 	all := []events.Event{
-		events.DefinitionAdded{}, events.DefinitionUpdated{}, events.DefinitionRemoved{},
-		events.DomainAdded{}, events.DomainReconfigured{}, events.DomainSubscribed{}, events.DomainUnsubscribed{},
-		events.DomainRemovalRequested{}, events.DomainRemoved{},
-		events.LaunchRequested{}, events.StateChanged{}, events.TerminateRequested{}, events.HealthChanged{}, events.Reaped{},
-		events.DecisionMade{}, events.LeaderElected{}, events.PassCommitted{},
+		events.DefinitionAdded{},
+		events.DefinitionUpdated{},
+		events.DefinitionRemoved{},
+		events.DomainAdded{},
+		events.DomainReconfigured{},
+		events.DomainSubscribed{},
+		events.DomainUnsubscribed{},
+		events.DomainRemovalRequested{},
+		events.DomainRemoved{},
+		events.LaunchRequested{},
+		events.StateChanged{},
+		events.TerminateRequested{},
+		events.HealthChanged{},
+		events.Reaped{},
+		events.DecisionMade{},
+		events.LeaderElected{},
+		events.PassCommitted{},
 	}
 	if len(events.Catalogue) != len(all) {
 		t.Errorf("%d types are documented, there are %d", len(events.Catalogue), len(all))

@@ -27,6 +27,9 @@ type Annals interface {
 	// Resolve gives the sequence of the last event at or before a point; 0 where there
 	// is none.
 	Resolve(ctx context.Context, p Point) (uint64, error)
+	// TimeOf gives the timestamp of the event at a sequence; ErrNotFound where it has
+	// gone.
+	TimeOf(ctx context.Context, seq uint64) (time.Time, error)
 }
 
 // Snapshots are what the fold was where events were purged from the log. It is safe for
@@ -77,11 +80,9 @@ func (c *Chronicle) At(ctx context.Context, p Point) (AsOf, error) {
 			return AsOf{}, fmt.Errorf("%w: the log begins later", ErrNotFound)
 		}
 	}
-	here := Point{Seq: at.Seq}
-	err = c.log.History(ctx, Query{From: here, To: here}, func(r *events.Recorded) error {
-		at.Time = r.Time
-		return nil
-	})
+	if at.Time, err = c.log.TimeOf(ctx, at.Seq); errors.Is(err, ErrNotFound) {
+		err = nil // it was purged
+	}
 	return at, err
 }
 
@@ -201,6 +202,15 @@ func (c *Chronicle) DomainOf(ctx context.Context, owner, instance string, upTo u
 		err = fmt.Errorf("instance %q of %q: %w", instance, owner, ErrNotFound)
 	}
 	return id, err
+}
+
+// Any reports whether the log has an event of one of the keys.
+func (c *Chronicle) Any(ctx context.Context, keys []events.Key) (bool, error) {
+	err := c.log.History(ctx, Query{Keys: keys}, func(*events.Recorded) error { return errEnough })
+	if errors.Is(err, errEnough) {
+		return true, nil
+	}
+	return false, err
 }
 
 // AbsentError is returned for a domain that there was not at a point of the log.
