@@ -110,5 +110,27 @@ func parseDomain(tokens string) (DomainID, bool) {
 // AllDomains is the key filter that matches all domains of an owner.
 func AllDomains(owner string) Key { return Key("domain." + Token(owner) + ".*") }
 
+// Everything are the key filters that together match all events.
+func Everything() []Key {
+	return []Key{AllDefinitions, "domain.*.*", "instance.*.*.*", "decision.*.*", LeaderKey, PassKey}
+}
+
+// Narrow gives those of the key filters that may have events of some types. Without types it
+// gives all of them.
+func Narrow(keys []Key, types map[string]bool) (some []Key) {
+	if len(types) == 0 {
+		return keys
+	}
+	for _, k := range keys {
+		for typ := range types {
+			if KindOf(typ) == k.Kind() {
+				some = append(some, k)
+				break
+			}
+		}
+	}
+	return some
+}
+
 // AllDefinitions is the key filter that matches all definitions.
 const AllDefinitions Key = "definition.*"

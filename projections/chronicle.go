@@ -262,7 +262,10 @@ const (
 // Page gives a page of history.
 func (c *Chronicle) Page(ctx context.Context, q HistoryQuery) (HistoryPage, error) {
 	page := HistoryPage{Events: []json.RawMessage{}}
-	read := Query{Keys: q.Keys, From: q.Since, To: q.Until}
+	read := Query{Keys: events.Narrow(q.Keys, q.Types), From: q.Since, To: q.Until}
+	if len(read.Keys) == 0 { // which would be all
+		return page, nil
+	}
 	if q.After > 0 {
 		read.From = Point{Seq: q.After + 1}
 	}

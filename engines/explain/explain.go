@@ -21,6 +21,8 @@ const (
 	KindTermination = "termination" // the leader asked for an instance's end
 	KindReaped      = "reaped"      // an ended instance's record is gone
 	KindRemoved     = "removed"     // the domain is gone
+	KindLeader      = "leader"      // somebody was elected; no step
+	KindPass        = "pass"        // a batch of a leader; no step
 	KindUnknown     = "unknown"     // this version does not know what it is
 )
 

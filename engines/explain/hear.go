@@ -1,9 +1,6 @@
 package explain
 
 import (
-	"cmp"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -20,7 +17,7 @@ func (s *Story) Hear(env events.Envelope, ev events.Event) {
 	events.Apply(s.state, env, ev)
 	now := stamp{seq: env.Seq, time: env.Time, command: env.Key.Kind() == events.KindDomain}
 	step := Step{Seq: env.Seq, Time: env.Time.UTC(), Who: env.Actor}
-	s.tellOf(&step, ev)
+	step.Kind, step.What, step.Why = Tell(ev)
 	switch env.Key.Kind() {
 	case events.KindDomain:
 		step.CommandID = commandID(env)
@@ -64,6 +61,7 @@ func (s *Story) hearCommand(step Step, ev events.Event, now stamp) {
 // terminated it, each behind the command that it was decided by.
 func (s *Story) hearDecision(step Step, made events.DecisionMade, env events.Envelope, now stamp) {
 	trigger := s.trigger(made)
+	step.Saw = shownSaw(made.Saw)
 	s.decision = decided{stamp: now, id: env.ID, made: made}
 	if s.instance != "" {
 		if !slices.Contains(made.Launches, s.instance) && !slices.Contains(made.Terminations, s.instance) {
@@ -161,124 +159,4 @@ func (a *Step) join(b *Step) {
 	if len(a.Instances) < mostNamed {
 		a.Instances = append(a.Instances, b.Instances...)
 	}
-}
-
-// tellOf says what an event is, and why as far as the event says it.
-func (s *Story) tellOf(step *Step, ev events.Event) {
-	switch ev := ev.(type) {
-	case events.DomainAdded:
-		step.Kind, step.What = KindCommand, fmt.Sprintf("added from definition %q (event %d) with %s", ev.DefinitionID, ev.DefinitionSeq, settings(ev.Config))
-	case events.DomainReconfigured:
-		step.Kind, step.What = KindCommand, "reconfigured: "+settings(ev.Config)
-	case events.DomainSubscribed:
-		step.Kind, step.What = KindCommand, fmt.Sprintf("%q is told of its instances, as %q", ev.SubscriberName, ev.SubscriberOp)
-	case events.DomainUnsubscribed:
-		step.Kind, step.What = KindCommand, fmt.Sprintf("%q is told no more", ev.SubscriberName)
-	case events.DomainRemovalRequested:
-		step.Kind, step.What = KindCommand, "to be removed"
-	case events.DomainRemoved:
-		step.Kind, step.What = KindRemoved, "the domain is gone"
-	case events.LaunchRequested:
-		step.Kind, step.What, step.Why = KindLaunch, launched(ev), launchedFor(ev)
-	case events.StateChanged:
-		step.Kind, step.What, step.Why = KindReport, reported(ev), clip(plain(ev.Fields["error"]))
-	case events.TerminateRequested:
-		step.Kind, step.What = KindTermination, "asked to terminate"
-	case events.HealthChanged:
-		step.Kind, step.What = KindHealth, string(ev.Health)
-		if n := len(ev.Errors); n > 0 {
-			step.Why = clip(plain(ev.Errors[n-1]))
-		}
-	case events.Reaped:
-		step.Kind, step.What = KindReaped, "its record is gone"
-	case events.DecisionMade:
-		step.Kind, step.What, step.Why, step.Saw = KindDecision, decides(ev), clip(ev.Reason), shownSaw(ev.Saw)
-	case events.Unknown:
-		step.Kind, step.What = KindUnknown, fmt.Sprintf("an event of the type %q, which this version does not know or cannot read", ev.Name)
-	case events.Foreign:
-		step.Kind, step.What = KindUnknown, "a message that is no event; it changes nothing"
-	case events.DefinitionAdded, events.DefinitionUpdated, events.DefinitionRemoved, events.LeaderElected, events.PassCommitted:
-	}
-}
-
-// settings are the keys of a config with their values.
-func settings(c events.Config) string {
-	var all []string
-	for _, section := range []struct {
-		name string
-		keys json.RawMessage
-	}{{"general", c.General}, {"engine_conf", c.EngineConf}, {"health", c.Health}} {
-		var keys map[string]json.RawMessage
-		_ = json.Unmarshal(section.keys, &keys) // what is no object sets nothing
-		for key, value := range keys {
-			all = append(all, section.name+"."+key+"="+string(value))
-		}
-	}
-	slices.Sort(all)
-	return clip(cmp.Or(strings.Join(all, ", "), "nothing of its own"))
-}
-
-func launched(ev events.LaunchRequested) string {
-	return fmt.Sprintf("asked site %s for %s %s", ev.Site, ev.Allocation, ev.DeployableType)
-}
-
-func launchedFor(ev events.LaunchRequested) string {
-	var why []string
-	if ev.Replaces != "" {
-		why = append(why, "in place of "+ev.Replaces)
-	}
-	if ev.Attempt > 0 {
-		why = append(why, fmt.Sprintf("attempt %d, since launches before it failed", ev.Attempt))
-	}
-	return strings.Join(why, "; ")
-}
-
-// reported is the state that was reported, and where the instance is.
-func reported(ev events.StateChanged) string {
-	what := string(ev.State)
-	for _, name := range []string{"exit_code", "exit_signal"} {
-		if value := plain(ev.Fields[name]); value != "" {
-			what += fmt.Sprintf(", %s %s", strings.ReplaceAll(name, "_", " "), clip(value))
-		}
-	}
-	return what
-}
-
-func decides(ev events.DecisionMade) string {
-	who := cmp.Or(ev.Engine, "the leader")
-	var does []string
-	add := func(verb string, n int) {
-		switch {
-		case n == 1:
-			does = append(does, verb+" 1 instance")
-		case n > 1:
-			does = append(does, fmt.Sprintf("%s %d instances", verb, n))
-		}
-	}
-	add("launches", len(ev.Launches))
-	add("terminates", len(ev.Terminations))
-	if saw := seen(ev.Saw); saw.DryRun != nil {
-		add("would launch", len(saw.DryRun.Launches))
-		add("would terminate", len(saw.DryRun.Terminations))
-	}
-	return who + " " + cmp.Or(strings.Join(does, " and "), "does nothing")
-}
-
-// plain is a JSON value as a text: a string without quotes, nothing for null.
-func plain(value json.RawMessage) string {
-	var text string
-	switch {
-	case len(value) == 0 || string(value) == "null":
-		return ""
-	case json.Unmarshal(value, &text) == nil:
-		return text
-	}
-	return string(value)
-}
-
-func clip(text string) string {
-	if len(text) <= mostText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:mostText], "") + "…"
 }
