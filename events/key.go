@@ -50,8 +50,15 @@ func (d DomainID) InstanceKey(id string) Key { return Key("instance." + d.tokens
 // AllInstances is the key filter that matches all of the domain's instances.
 func (d DomainID) AllInstances() Key { return Key("instance." + d.tokens() + ".*") }
 
-// AnyInstance is the key filter that matches an owner's instance, whatever its domain.
-func AnyInstance(owner, id string) Key { return Key("instance." + Token(owner) + ".*." + Token(id)) }
+// AnyInstance is the key filter that matches an owner's ("": anybody's) instance,
+// whatever its domain.
+func AnyInstance(owner, id string) Key {
+	token := "*"
+	if owner != "" {
+		token = Token(owner)
+	}
+	return Key("instance." + token + ".*." + Token(id))
+}
 
 // OfOwner are the key filters that match all that an owner has: domains, decisions and
 // instances.

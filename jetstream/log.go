@@ -30,8 +30,8 @@ type Log struct {
 }
 
 var (
-	_ projections.Source  = (*Log)(nil)
-	_ projections.Annals  = (*Log)(nil)
+	_ projections.Source = (*Log)(nil)
+	_ projections.Annals = (*Log)(nil)
 )
 
 // Log is the cell's event log.
