@@ -31,8 +31,8 @@ type Log struct {
 }
 
 var (
-	_ projections.Source  = (*Log)(nil)
-	_ projections.History = (*Log)(nil)
+	_ projections.Source = (*Log)(nil)
+	_ projections.Annals = (*Log)(nil)
 )
 
 // Log is the cell's event log.
@@ -122,6 +122,15 @@ func (l *Log) EventID(ctx context.Context, seq uint64) (string, error) {
 		return "", fmt.Errorf("event %d: %w", seq, err)
 	}
 	return header1(m.header, events.HeaderID), nil
+}
+
+// TimeOf gives the timestamp of the event at a sequence, UTC, on the terms of EventID.
+func (l *Log) TimeOf(ctx context.Context, seq uint64) (time.Time, error) {
+	m, err := readStored(ctx, l.nc, get{stream: l.stream, Seq: seq})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("event %d: %w", seq, err)
+	}
+	return m.Time.UTC(), nil
 }
 
 // Last gives the last event of a key, from the stream's leader;

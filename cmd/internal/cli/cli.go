@@ -1,5 +1,5 @@
 // Package cli is the epum command: the service itself (serve, agent) and its
-// client (domain, definition, result, status, pass, dead).
+// client (domain, definition, history, explain, diff, result, status, pass, dead).
 //
 // A client command opens a session, sends one request (or one a page), and
 // prints the reply as a table or as it came. Every failure is one line on
@@ -95,7 +95,8 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.agentCommand(),
 		a.domainCommand(), a.definitionCommand(),
-		a.resultCommand(), a.statusCommand(), a.passCommand(), a.deadCommand(), a.archiveCommand(),
+		a.historyCommand(), a.explainCommand(), a.diffCommand(), a.archiveCommand(),
+		a.resultCommand(), a.statusCommand(), a.passCommand(), a.deadCommand(),
 		a.completionCommand(), a.versionCommand(),
 	)
 	root.InitDefaultHelpCmd()

@@ -70,3 +70,30 @@ func (p *progress) end() {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }
+
+// waiting says on a terminal, once a second has passed, for how long an answer has been
+// waited for; stop takes that away again.
+func (a *app) waiting(what string) (stop func()) {
+	if !isTerminal(a.stderr) {
+		return func() {}
+	}
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(progressAfter)
+		defer tick.Stop()
+		shown := false
+		for began := time.Now(); ; shown = true {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(a.stderr, "\r%s: the service is at it, for %s\x1b[K", what, time.Since(began).Round(time.Second))
+			case <-ended:
+				if shown {
+					fmt.Fprint(a.stderr, "\r\x1b[K")
+				}
+				return
+			}
+		}
+	}()
+	return func() { close(ended); <-done }
+}
