@@ -26,6 +26,7 @@ type Checkpoint struct {
 	ToEventID   string    `json:"to_event_id,omitempty"` // ce-id of the event at To
 	Created     time.Time `json:"stream_created"`        // which log
 	FoldVersion int       `json:"fold_version"`
+	Rebuild     string    `json:"rebuild,omitempty"` // the last rebuild that was asked for; "": none was
 }
 
 // check says why a checkpoint is of no use with a log; nil where it is.
@@ -101,6 +102,8 @@ func (r *Replica) start(ctx context.Context) error {
 	if errors.Is(err, ErrNoQuorum) {
 		return err // it may be of use yet
 	}
+	// Whatever comes next, the bucket or the log, is read after the question.
+	asked := checkpoint.Rebuild
 	var rejected Checkpoint
 	if err != nil {
 		r.log.Info("no usable state bucket: reading the whole log", "reason", err.Error(), "seq", end.Seq)
@@ -109,6 +112,7 @@ func (r *Replica) start(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state, r.created, r.lastID, r.rejected = state, end.Created, checkpoint.EventID, rejected
+	r.rebuild, r.second = asked, nil
 	r.repeats, r.primeAt, r.primed = newRepeats(), state.Seq, state.Seq == 0
 	for f := range r.feeds {
 		f.breakOff()
@@ -121,7 +125,7 @@ func (r *Replica) start(ctx context.Context) error {
 func (r *Replica) refused(c Checkpoint) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return c.Seq == r.rejected.Seq && c.EventID == r.rejected.EventID
+	return c.Seq == r.rejected.Seq && c.EventID == r.rejected.EventID && c.Rebuild == r.rejected.Rebuild
 }
 
 func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, end Position) (*events.State, error) {

@@ -41,6 +41,8 @@ type Replica struct {
 	// rejected is the bucket's checkpoint where it was found to be of no use:
 	// until a projector has written another, nobody may read the bucket.
 	rejected Checkpoint
+	rebuild  string         // the last rebuild after which the log was folded, or the bucket read
+	second   *refold        // a second fold that is kept where the first is; nil: there is none
 	feeds    map[*Feed]bool // who wants to hear of changes
 	waiters  waiters        // who waits for a sequence
 
@@ -179,6 +181,10 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 	if env.Seq > r.state.Seq { // else read back for its command id alone
 		events.Apply(r.state, env, ev)
 		r.lastID = env.ID
+		if r.second != nil {
+			events.Apply(r.second.state, env, ev)
+			r.meet()
+		}
 		for f := range r.feeds {
 			f.add(env)
 		}
@@ -196,6 +202,7 @@ func (r *Replica) Run(ctx context.Context, started func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var keeper sync.WaitGroup
 	keeper.Go(func() { r.source.keep(ctx) })
+	keeper.Go(func() { r.watchRebuild(ctx) })
 	defer func() { cancel(); keeper.Wait() }()
 	for ctx.Err() == nil {
 		if err := r.start(ctx); err != nil {

@@ -63,12 +63,12 @@ func (c *checker) check(r *events.Recorded) error {
 // missing tells of the sequences before one that the log does not have.
 func (c *checker) missing(next uint64) error {
 	what := "event %d is missing"
+	args := []any{c.seq + 1}
 	if next > c.seq+2 {
-		what = "events %d to %d are missing"
-		c.find(finding(KindGap, c.seq+1, "", restore, what, c.seq+1, next-1))
-	} else {
-		c.find(finding(KindGap, c.seq+1, "", restore, what, c.seq+1))
+		what, args = "events %d to %d are missing", append(args, next-1)
 	}
+	c.find(finding(KindGap, c.seq+1, "", restore, what, args...))
+	c.seq = next - 1
 	return c.err
 }
 

@@ -38,11 +38,12 @@ type Config struct {
 type Summary struct {
 	Events     uint64 `json:"events"`     // messages of the log that were read
 	Seq        uint64 `json:"seq"`        // the last one
-	Unsealed   uint64    `json:"unsealed"`   // events of an older epum, without a seal, that count as they are
-	Documents  int       `json:"documents"`  // of the state bucket that were compared
-	Checkpoint uint64    `json:"checkpoint"` // the sequence at which they were; 0: the bucket is of no use
-	Findings   int       `json:"findings"`
-	Warnings   int       `json:"warnings"`
+	Unsealed   uint64 `json:"unsealed"`   // events of an older epum, without a seal, that count as they are
+	Documents  int    `json:"documents"`  // of the state bucket that are as they should
+	Compared   bool   `json:"compared"`   // the bucket was of use
+	Checkpoint uint64 `json:"checkpoint"` // the sequence at which it was compared
+	Findings   int    `json:"findings"`
+	Warnings   int    `json:"warnings"`
 }
 
 // verification is one run.
