@@ -2,8 +2,6 @@ package tests
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -161,12 +159,3 @@ func (c *copiedLog) History(ctx context.Context, q projections.Query, each func(
 	})
 }
 
-func describeLog(log []logged) string {
-	return fmt.Sprint(slices.Collect(func(yield func(string) bool) {
-		for _, l := range log {
-			if !yield(l.String() + "\n") {
-				return
-			}
-		}
-	}))
-}
