@@ -25,6 +25,7 @@ type Checkpoint struct {
 	EventID     string    `json:"event_id,omitempty"`    // ce-id of the event at Seq
 	ToEventID   string    `json:"to_event_id,omitempty"` // ce-id of the event at To
 	Created     time.Time `json:"stream_created"`        // which log
+	Digest      uint64    `json:"digest,string"`         // of the events up to Seq
 	FoldVersion int       `json:"fold_version"`
 	Rebuild     string    `json:"rebuild,omitempty"` // the last rebuild that was asked for; "": none was
 }
@@ -144,7 +145,7 @@ func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, end Position) (*
 	}
 	// The documents may be newer than the checkpoint that was read first; the
 	// events up to theirs are then skipped.
-	state.Seq, state.Time = c.Seq, c.Time
+	state.Seq, state.Time, state.Digest = c.Seq, c.Time, c.Digest
 	return state, err
 }
 

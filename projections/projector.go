@@ -279,8 +279,8 @@ func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) (sn
 		return snapshot{}, events.ErrDeposed
 	}
 	snap := snapshot{keys: keys(r.state), checkpoint: Checkpoint{
-		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Created: r.created, FoldVersion: events.FoldVersion,
-		Rebuild: p.checkpoint.Rebuild,
+		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Digest: r.state.Digest, Created: r.created,
+		FoldVersion: events.FoldVersion, Rebuild: p.checkpoint.Rebuild,
 	}}
 	snap.documents = make(map[events.Key]events.Document, len(snap.keys))
 	for k := range snap.keys {

@@ -158,4 +158,3 @@ func (c *copiedLog) History(ctx context.Context, q projections.Query, each func(
 		return each(&again)
 	})
 }
-

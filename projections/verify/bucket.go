@@ -45,6 +45,13 @@ func (v *verification) compareBucket(ctx context.Context) error {
 	if why := v.otherLog(at); why != "" {
 		return v.report(finding(KindBucket, at.Seq, string(events.CheckpointKey), rebuild, "%s", why))
 	}
+	if at.Digest != v.checker.state.Digest {
+		err := v.report(finding(KindBucket, at.Seq, string(events.CheckpointKey), restore,
+			"the events up to %d are not those that the service has folded, or not in their order", at.Seq))
+		if err != nil {
+			return err
+		}
+	}
 	doubtful, err := v.glance(ctx)
 	if err != nil {
 		return err
