@@ -42,7 +42,7 @@ func (c *checker) checkAppend(r *events.Recorded) {
 		if len(r.Header[events.HeaderBatchSeq]) > 0 || len(r.Header[events.HeaderBatchCommit]) > 0 {
 			c.wrong(r, KindBatch, "it has headers of a batch, and no %s", events.HeaderBatchID)
 		}
-		if r.Epoch > 0 || leadersOwn[r.Type] {
+		if leadersOwn[r.Type] || r.Epoch > 0 && !known(r.Event) {
 			c.wrong(r, KindBatch, "it stands alone: a leader appends in batches that a pass begins")
 		}
 		return

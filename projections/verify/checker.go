@@ -94,14 +94,6 @@ func (c *checker) hash(text string) uint64 { return maphash.String(c.seed, text)
 // lastOf is the sequence of a key's last message; 0: there is none.
 func (c *checker) lastOf(k events.Key) uint64 { return c.last[c.hash(string(k))] }
 
-// ours are the headers that epum writes, and those of JetStream that the log keeps.
-var ours = map[string]bool{
-	events.HeaderSpecVersion: true, events.HeaderID: true, events.HeaderSource: true, events.HeaderType: true, events.HeaderCETime: true,
-	events.HeaderActor: true, events.HeaderCEEpoch: true, events.HeaderCausation: true, events.HeaderSeal: true,
-	events.HeaderGuard: true, events.HeaderGuardSubject: true,
-	events.HeaderBatchID: true, events.HeaderBatchSeq: true, events.HeaderBatchCommit: true,
-}
-
 // copied are the headers that a server adds to the copy of a message.
 var copied = []string{events.HeaderStream, "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"}
 
@@ -122,8 +114,8 @@ func (c *checker) checkForeign(r *events.Recorded) {
 		c.warn(r, KindForeign, harmless, "a message of another stream that was delivered here: no event")
 	default:
 		for name := range r.Header {
-			if ours[name] && strings.HasPrefix(name, "ce-") {
-				c.wrong(r, KindForeign, "it has the header %s of an event, but no %s", name, events.HeaderType)
+			if strings.HasPrefix(name, "ce-") {
+				c.wrong(r, KindForeign, "it has a header %s as an event has, and no %s", name, events.HeaderType)
 				return
 			}
 		}
@@ -133,9 +125,8 @@ func (c *checker) checkForeign(r *events.Recorded) {
 
 // checkMessage looks at an event's message: is it whole, and the only one?
 func (c *checker) checkMessage(r *events.Recorded) {
-	c.checkSeal(r)
-	for name := range r.Header {
-		if !ours[name] && !c.headers[name] {
+	for _, name := range c.checkSeal(r) {
+		if !c.headers[name] {
 			c.headers[name] = true
 			c.warn(r, KindHeader, "nothing, if you know who adds it", "it has the header %q, which epum does not write; others with it are not listed", name)
 		}
@@ -152,8 +143,9 @@ func (c *checker) checkMessage(r *events.Recorded) {
 	c.ids[h] = r.Seq
 }
 
-func (c *checker) checkSeal(r *events.Recorded) {
-	has, intact := r.Sealed()
+// checkSeal gives the headers that epum does not write.
+func (c *checker) checkSeal(r *events.Recorded) (others []string) {
+	has, intact, others := r.Sealed()
 	switch {
 	case intact:
 		if c.sealed == 0 {
@@ -166,6 +158,7 @@ func (c *checker) checkSeal(r *events.Recorded) {
 	default:
 		c.unsealed++
 	}
+	return others
 }
 
 // checkEvent looks at what an event says, and at its place in the log.
