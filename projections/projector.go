@@ -129,6 +129,11 @@ func (p *Projector) takeOver(ctx context.Context) error {
 	if err := p.replica.WaitFor(ctx, end.Seq); err != nil {
 		return err
 	}
+	if checkpoint.Rebuild != "" {
+		if err := p.replica.waitRebuilt(ctx, checkpoint.Rebuild); err != nil {
+			return err
+		}
+	}
 	if err == nil {
 		err = checkpoint.check(ctx, p.source, end)
 	}
@@ -145,11 +150,6 @@ func (p *Projector) takeOver(ctx context.Context) error {
 			level = slog.LevelInfo // as on every first start
 		}
 		p.log.Log(ctx, level, "writing the state bucket anew", "reason", err.Error(), "seq", end.Seq)
-		if checkpoint.Rebuild != "" {
-			if err := p.replica.waitRebuilt(ctx, checkpoint.Rebuild); err != nil {
-				return err
-			}
-		}
 		return p.rewrite(ctx)
 	}
 	keys := map[events.Key]uint64{}
