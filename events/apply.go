@@ -16,6 +16,7 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 		return
 	}
 	s.Seq = env.Seq
+	s.Digest = digest(s.Digest, env)
 	if env.Time.After(s.Time) {
 		s.Time = env.Time
 	}

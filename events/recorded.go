@@ -42,10 +42,11 @@ func (p Prefix) Record(subject string, seq uint64, stored time.Time, headers map
 }
 
 // Sealed reports whether the message has a seal, and whether that is its own: it is as
-// it was when it was appended.
-func (r *Recorded) Sealed() (has, intact bool) {
+// it was when it was appended. others are the headers that no epum writes, sorted.
+func (r *Recorded) Sealed() (has, intact bool, others []string) {
+	seal, others := sealOf(r.Subject, r.Header, r.Body)
 	values := r.Header[HeaderSeal]
-	return len(values) > 0, len(values) == 1 && values[0] == Seal(r.Subject, r.Header, r.Body)
+	return len(values) > 0, len(values) == 1 && values[0] == seal, others
 }
 
 // first is a header's value; "" where there is none.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,16 +75,23 @@ func TestSeal_finds(t *testing.T) {
 	}
 }
 
-// TestRecorded_Sealed has no seal, the right one, and others.
+// TestRecorded_Sealed has no seal, the right one, and others; and headers of others.
 func TestRecorded_Sealed(t *testing.T) {
 	r := recorded(t, events.Reaped{})
+	if _, _, others := r.Sealed(); len(others) > 0 {
+		t.Errorf("an event has others' headers: %v", others)
+	}
+	r.Header["Traceparent"], r.Header["Ce-id"] = []string{"x"}, []string{"y"}
+	if _, intact, others := r.Sealed(); !intact || !slices.Equal(others, []string{"Ce-id", "Traceparent"}) {
+		t.Errorf("with others' headers: intact %v, %v", intact, others)
+	}
 	seal := r.Header["ce-seal"][0]
 	for _, c := range []struct {
 		seals       []string
 		has, intact bool
 	}{{nil, false, false}, {[]string{seal}, true, true}, {[]string{seal, seal}, true, false}, {[]string{""}, true, false}} {
 		r.Header["ce-seal"] = c.seals
-		if has, intact := r.Sealed(); has != c.has || intact != c.intact {
+		if has, intact, _ := r.Sealed(); has != c.has || intact != c.intact {
 			t.Errorf("%v: has %v, intact %v", c.seals, has, intact)
 		}
 	}

@@ -16,8 +16,35 @@ var sealed = [...]string{
 	HeaderGuard, HeaderGuardSubject,
 }
 
-// unsealed are those that it is never over: a batch that is sent again has another id.
-var unsealed = [...]string{HeaderSeal, HeaderBatchID, HeaderBatchSeq, HeaderBatchCommit}
+// placeOf is a header's place in sealed; len(sealed) where it is never sealed, as a batch's
+// are since one that is sent again has another id; -1 where epum does not write it.
+func placeOf(name string) int {
+	switch name {
+	case HeaderSpecVersion:
+		return 0
+	case HeaderID:
+		return 1
+	case HeaderSource:
+		return 2
+	case HeaderType:
+		return 3
+	case HeaderCETime:
+		return 4
+	case HeaderActor:
+		return 5
+	case HeaderCausation:
+		return 6
+	case HeaderCEEpoch:
+		return 7
+	case HeaderGuard:
+		return 8
+	case HeaderGuardSubject:
+		return 9
+	case HeaderSeal, HeaderBatchID, HeaderBatchSeq, HeaderBatchCommit:
+		return len(sealed)
+	}
+	return -1
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -32,22 +59,28 @@ var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
 // It is 16 hex digits, of two CRC-32 (Castagnoli's and IEEE's polynomial), which most
 // processors have instructions for: together as good as one of 64 bits.
 func Seal(subject string, headers map[string][]string, body []byte) string {
+	seal, _ := sealOf(subject, headers, body)
+	return seal
+}
+
+// sealOf is Seal; others are the headers that epum does not write.
+func sealOf(subject string, headers map[string][]string, body []byte) (seal string, others []string) {
+	var found [len(sealed) + 1][]string
+	for name, values := range headers {
+		if n := placeOf(name); n >= 0 {
+			found[n] = values
+		} else {
+			others = append(others, name)
+		}
+	}
 	scratch := sealBuffers.Get().(*[]byte)
 	b := append(append((*scratch)[:0], subject...), '\n')
-	known := 0
-	for _, name := range sealed {
-		if values, ok := headers[name]; ok {
-			b = appendHeader(b, name, values)
-			known++
-		}
+	for n, name := range sealed {
+		b = appendHeader(b, name, found[n])
 	}
-	for n := 0; known < len(headers) && n < len(unsealed); n++ {
-		if _, ok := headers[unsealed[n]]; ok {
-			known++
-		}
-	}
-	if known < len(headers) {
-		for _, name := range otherSealed(headers) {
+	slices.Sort(others)
+	for _, name := range others {
+		if strings.HasPrefix(name, "ce-") {
 			b = appendHeader(b, name, headers[name])
 		}
 	}
@@ -56,7 +89,7 @@ func Seal(subject string, headers map[string][]string, body []byte) string {
 	binary.BigEndian.PutUint32(sum[4:], crc32.Update(crc32.ChecksumIEEE(b), crc32.IEEETable, body))
 	*scratch = b
 	sealBuffers.Put(scratch)
-	return hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:]), others
 }
 
 // appendHeader appends a header as the wire has it: neither a name nor a value has a
@@ -66,15 +99,4 @@ func appendHeader(b []byte, name string, values []string) []byte {
 		b = append(append(append(append(b, name...), ':'), value...), '\n')
 	}
 	return b
-}
-
-// otherSealed are the headers of CloudEvents that are not in sealed, but for the seal.
-func otherSealed(headers map[string][]string) (names []string) {
-	for name := range headers {
-		if strings.HasPrefix(name, "ce-") && name != HeaderSeal && !slices.Contains(sealed[:], name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

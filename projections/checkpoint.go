@@ -25,7 +25,9 @@ type Checkpoint struct {
 	EventID     string    `json:"event_id,omitempty"`    // ce-id of the event at Seq
 	ToEventID   string    `json:"to_event_id,omitempty"` // ce-id of the event at To
 	Created     time.Time `json:"stream_created"`        // which log
+	Digest      uint64    `json:"digest,string"`         // of the events up to Seq
 	FoldVersion int       `json:"fold_version"`
+	Rebuild     string    `json:"rebuild,omitempty"` // the last rebuild that was asked for; "": none was
 }
 
 // check says why a checkpoint is of no use with a log; nil where it is.
@@ -105,6 +107,8 @@ func (r *Replica) start(ctx context.Context) error {
 	if errors.Is(err, ErrNoQuorum) {
 		return err // it may be of use yet
 	}
+	// Whatever comes next, the bucket or the log, is read after the question.
+	asked := checkpoint.Rebuild
 	var rejected Checkpoint
 	if err != nil {
 		r.log.Info("no usable state bucket: reading the log from its beginning", "reason", err.Error(), "seq", end.Seq, "purged", point.Seq)
@@ -127,6 +131,7 @@ func (r *Replica) start(ctx context.Context) error {
 	r.state, r.created, r.lastID, r.rejected = state, end.Created, checkpoint.EventID, rejected
 	r.repeats, r.primeAt, r.primed = repeats, state.Seq, state.Seq == 0
 	r.gap, r.gapless = 0, 0
+	r.rebuild, r.second = asked, nil
 	for f := range r.feeds {
 		f.breakOff()
 	}
@@ -196,7 +201,7 @@ func (r *Replica) purgedBeyond(ctx context.Context) error {
 func (r *Replica) refused(c Checkpoint) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return c.Seq == r.rejected.Seq && c.EventID == r.rejected.EventID
+	return c.Seq == r.rejected.Seq && c.EventID == r.rejected.EventID && c.Rebuild == r.rejected.Rebuild
 }
 
 func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, point PurgePoint, end Position) (*events.State, error) {
@@ -218,7 +223,7 @@ func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, point PurgePoint
 	}
 	// The documents may be newer than the checkpoint that was read first; the
 	// events up to theirs are then skipped.
-	state.Seq, state.Time = c.Seq, c.Time
+	state.Seq, state.Time, state.Digest = c.Seq, c.Time, c.Digest
 	return state, err
 }
 

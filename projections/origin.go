@@ -127,7 +127,7 @@ func (o *Origin) State(ctx context.Context, point PurgePoint) (*events.State, er
 	if err != nil {
 		return nil, fmt.Errorf("snapshot at the purge point %d: %w", point.Seq, err)
 	}
-	state.Seq, state.Time = point.Seq, point.Time
+	state.Seq, state.Time, state.Digest = point.Seq, point.Time, point.Digest
 	return state, nil
 }
 
@@ -158,7 +158,7 @@ func (o *Origin) Documents(ctx context.Context, point PurgePoint, keys ...events
 			}
 		}
 	}
-	state.Seq, state.Time = point.Seq, point.Time
+	state.Seq, state.Time, state.Digest = point.Seq, point.Time, point.Digest
 	return state, nil
 }
 
@@ -272,7 +272,7 @@ func (o *Origin) Write(ctx context.Context, f *Fold, created time.Time) (PurgePo
 		return PurgePoint{}, err
 	}
 	next := PurgePoint{
-		Checkpoint: Checkpoint{Seq: f.State.Seq, Time: f.State.Time, EventID: f.lastID, Created: created, FoldVersion: events.FoldVersion},
+		Checkpoint: Checkpoint{Seq: f.State.Seq, Time: f.State.Time, EventID: f.lastID, Created: created, Digest: f.State.Digest, FoldVersion: events.FoldVersion},
 		Snapshot:   fmt.Sprintf("v%d-%d", events.FoldVersion, f.State.Seq),
 	}
 	switch {

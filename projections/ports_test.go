@@ -177,7 +177,7 @@ type batch struct {
 
 // set makes the bucket hold a state with a checkpoint, which may be changed.
 func (b *memBucket) set(s *events.State, more ...func(*projections.Checkpoint)) {
-	c := projections.Checkpoint{Seq: s.Seq, Time: s.Time, EventID: fmt.Sprint("id", s.Seq), Created: created, FoldVersion: events.FoldVersion}
+	c := projections.Checkpoint{Seq: s.Seq, Time: s.Time, EventID: fmt.Sprint("id", s.Seq), Digest: s.Digest, Created: created, FoldVersion: events.FoldVersion}
 	for _, change := range more {
 		change(&c)
 	}

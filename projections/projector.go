@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
@@ -129,6 +130,11 @@ func (p *Projector) takeOver(ctx context.Context) error {
 	if err := p.replica.WaitFor(ctx, end.Seq); err != nil {
 		return err
 	}
+	if checkpoint.Rebuild != "" {
+		if err := p.replica.waitRebuilt(ctx, checkpoint.Rebuild); err != nil {
+			return err
+		}
+	}
 	if err == nil {
 		err = checkpoint.check(ctx, p.source, end)
 	}
@@ -171,6 +177,10 @@ func (p *Projector) rewrite(ctx context.Context) error {
 	keys := map[events.Key]uint64{}
 	err := p.bucket.All(ctx, func(e Entry) error {
 		if e.Key == events.CheckpointKey {
+			var c Checkpoint
+			if err := json.Unmarshal(e.Value, &c); err == nil && c.Rebuild != p.checkpoint.Rebuild {
+				return fmt.Errorf("projections: the rebuild %s was asked for meanwhile", c.Rebuild)
+			}
 			p.revision = e.Revision
 		} else if documented(e.Key) {
 			keys[e.Key] = 0
@@ -181,7 +191,7 @@ func (p *Projector) rewrite(ctx context.Context) error {
 		return err
 	}
 	// Until the last batch is in, no reader may trust the bucket.
-	p.checkpoint = Checkpoint{FoldVersion: -1}
+	p.checkpoint = Checkpoint{FoldVersion: askedVersion, Rebuild: p.checkpoint.Rebuild}
 	snap, err := p.snapshot(func(s *events.State) map[events.Key]uint64 {
 		for k := range s.Documents() {
 			keys[k] = 0
@@ -270,7 +280,8 @@ func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) (sn
 		return snapshot{}, events.ErrDeposed
 	}
 	snap := snapshot{keys: keys(r.state), checkpoint: Checkpoint{
-		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Created: r.created, FoldVersion: events.FoldVersion,
+		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Digest: r.state.Digest, Created: r.created,
+		FoldVersion: events.FoldVersion, Rebuild: p.checkpoint.Rebuild,
 	}}
 	snap.documents = make(map[events.Key]events.Document, len(snap.keys))
 	for k := range snap.keys {

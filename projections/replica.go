@@ -44,6 +44,8 @@ type Replica struct {
 	rejected Checkpoint
 	gap      uint64         // the first event behind a gap in the log, where there is one to be explained
 	gapless  uint64         // up to this event no gap has to be explained: nobody can
+	rebuild  string         // the last rebuild after which the log was folded, or the bucket read
+	second   *refold        // a second fold that is kept where the first is; nil: there is none
 	feeds    map[*Feed]bool // who wants to hear of changes
 	waiters  waiters        // who waits for a sequence
 
@@ -187,6 +189,10 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) bool {
 	if env.Seq > r.state.Seq { // else read back for its command id alone
 		events.Apply(r.state, env, ev)
 		r.lastID = env.ID
+		if r.second != nil {
+			events.Apply(r.second.state, env, ev)
+			r.meet()
+		}
 		for f := range r.feeds {
 			f.add(env)
 		}
@@ -205,6 +211,7 @@ func (r *Replica) Run(ctx context.Context, started func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var keeper sync.WaitGroup
 	keeper.Go(func() { r.source.keep(ctx) })
+	keeper.Go(func() { r.watchRebuild(ctx) })
 	defer func() { cancel(); keeper.Wait() }()
 	for ctx.Err() == nil {
 		if err := r.start(ctx); err != nil {

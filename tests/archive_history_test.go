@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
@@ -82,9 +83,7 @@ func TestArchive_History(t *testing.T) {
 	}
 	check(0)
 	for _, point := range []uint64{10, end / 2, end} {
-		if out, err := e.program("archive", "--purge", "--to", dir, "--before", fmt.Sprint(point+1)).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+		point = e.purged(dir, point)
 		check(point)
 		more()
 		check(point)
@@ -107,4 +106,83 @@ func TestArchive_History(t *testing.T) {
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 3 || !contains(string(out), "no archive") {
 		t.Errorf("no archive: %v: %s", err, out)
 	}
+}
+
+// purged purges up to an event, or the last whole batch before it, and gives the purge
+// point.
+func (e *epum) purged(dir string, upTo uint64) uint64 {
+	e.t.Helper()
+	out, err := e.program("archive", "--purge", "--to", dir, "--before", fmt.Sprint(upTo+1), "-o", "json").Output()
+	var result struct {
+		Point uint64 `json:"purge_point"`
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &result)
+	}
+	if err != nil || result.Point > upTo {
+		e.t.Fatalf("purge up to %d: %s: %v", upTo, out, err)
+	}
+	return result.Point
+}
+
+// TestArchive_Verify verifies and rebuilds a log that was purged, up to every kind of
+// event: there is nothing to find, and what a purge did not do is found.
+func TestArchive_Verify(t *testing.T) {
+	t.Parallel()
+	e := busyDomain(t)
+	dir := t.TempDir()
+	verify := func(where string, code int) string {
+		t.Helper()
+		out, err := e.program("verify").CombinedOutput()
+		if exit, failed := errors.AsType[*exec.ExitError](err); failed && exit.ExitCode() != code || !failed && code != 0 {
+			t.Errorf("%s: %v: %s", where, err, out)
+		}
+		return string(out)
+	}
+	e.projected()
+	verify("whole", 0)
+	last, end := uint64(0), e.eventStream().CachedInfo().State.LastSeq
+	for upTo := uint64(1); upTo <= end; upTo++ {
+		point := e.purged(dir, upTo)
+		if point > last {
+			verify(fmt.Sprintf("purged up to %d", point), 0)
+		}
+		last = point
+	}
+	e.do("al", commands.ReconfigureDomain{DomainID: "web", Config: preserve(6)})
+	e.decide()
+	e.projected()
+	if said := verify("behind it", 0); !contains(said, "were purged") {
+		t.Errorf("%s", said)
+	}
+	if err := e.js.DeleteKeyValue(e.ctx(), "epum_state"); err != nil {
+		t.Fatal(err)
+	}
+	e.projected()
+	verify("a bucket made anew", 0)
+	before := e.documents()
+	if out, err := e.program("rebuild").CombinedOutput(); err != nil {
+		t.Errorf("rebuild: %v: %s", err, out)
+	}
+	e.projected()
+	if diff := cmp.Diff(before, e.documents()); diff != "" {
+		t.Errorf("rebuilt: %s", diff)
+	}
+	verify("rebuilt", 0)
+	// An event that is gone though nothing was purged up to there.
+	keys := map[events.Key]int{}
+	for _, l := range e.log() {
+		if l.seq > last {
+			keys[l.key]++
+		}
+	}
+	for key, n := range keys {
+		if n > 1 || key == events.PassKey {
+			if err := e.eventStream().Purge(e.ctx(), natsjs.WithPurgeSubject(e.prefix.Event(key))); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	verify("an event is gone", 1)
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -41,6 +42,10 @@ func (j *Job) purge(ctx context.Context, upTo uint64) (uint64, error) {
 	if err := (&Reader{Manifest: j.m, dir: j.Dir}).Check(ctx); err != nil {
 		return 0, err
 	}
+	upTo, err := j.wholeBatches(ctx, upTo)
+	if err != nil || upTo == 0 {
+		return 0, err
+	}
 	if err := j.awaitHandled(ctx, upTo); err != nil {
 		return 0, err
 	}
@@ -48,6 +53,26 @@ func (j *Job) purge(ctx context.Context, upTo uint64) (uint64, error) {
 		return 0, err
 	}
 	return j.purgeKeys(ctx)
+}
+
+// wholeBatches gives the last sequence up to one that cuts no batch of events in two: what
+// is left of one would look like damage.
+func (j *Job) wholeBatches(ctx context.Context, upTo uint64) (uint64, error) {
+	if upTo <= j.point.Seq {
+		return upTo, nil
+	}
+	whole := upTo
+	r := &Reader{Manifest: j.m, dir: j.Dir}
+	err := r.Read(ctx, upTo, upTo, func(rec *events.Recorded) error {
+		n := rec.Header[events.HeaderBatchSeq]
+		if len(n) == 1 && len(rec.Header[events.HeaderBatchCommit]) == 0 {
+			if before, err := strconv.ParseUint(n[0], 10, 64); err == nil {
+				whole -= min(before, whole)
+			}
+		}
+		return nil
+	})
+	return max(whole, j.point.Seq), err
 }
 
 // awaitHandled waits until nobody needs the events up to a sequence for what has not
