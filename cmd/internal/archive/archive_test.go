@@ -105,15 +105,17 @@ func TestJob_KilledAtEachStep(t *testing.T) {
 	w, dir := newWorld(t, 7), t.TempDir()
 	w.happen(20)
 	seen := map[string]int{}
-	for round := range 40 {
+	steps := []string{"write", "remove", "create", "sync", "remove", "rename", "sync-directory", "remove", "snapshot", "purge", "tidy"}
+	for round := range 4 * len(steps) {
 		w.happen(1 + w.rand.IntN(12))
 		upTo := uint64(len(w.all)) - uint64(w.rand.IntN(5))
-		j, n, most := w.job(dir), 0, w.rand.IntN(34)
-		if round%4 == 2 {
-			most = 0 // the first of all is to remove what another has left
-		}
+		j, last, times, dead := w.job(dir), steps[round%len(steps)], round/len(steps)%3, false
 		j.Step = func(what string) error {
-			if n++; n > most {
+			if what == last {
+				dead = dead || times == 0
+				times--
+			}
+			if dead {
 				seen[what]++
 				return errKilled
 			}
@@ -131,7 +133,7 @@ func TestJob_KilledAtEachStep(t *testing.T) {
 			w.checkJoined(dir)
 		}
 	}
-	for _, what := range []string{"create", "write", "sync", "rename", "sync-directory", "remove", "snapshot", "purge", "tidy"} {
+	for _, what := range steps {
 		if seen[what] == 0 {
 			t.Errorf("never ended before %q: %v", what, seen)
 		}
