@@ -11,10 +11,8 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-var (
-	// ErrFuture is returned when a point of the log is asked for that has not come yet.
-	ErrFuture = errors.New("projections: the log has not got that far")
-)
+// ErrFuture is returned when a point of the log is asked for that has not come yet.
+var ErrFuture = errors.New("projections: the log has not got that far")
 
 // Annals is the log as a Chronicle reads it. It is safe for concurrent use.
 type Annals interface {
