@@ -26,7 +26,7 @@ type Bucket interface {
 type Config struct {
 	Log    Log
 	Bucket Bucket
-	Origin *projections.Origin // of the log
+	Origin *projections.Origin // of the log; nil: it was never purged
 	// SealedFrom is the sequence from which on every event has to have a seal; 0: the
 	// first that has one. An older epum wrote none.
 	SealedFrom uint64
@@ -73,7 +73,7 @@ func (v *verification) run(ctx context.Context) (err error) {
 	if v.end, err = v.Log.End(ctx); err != nil {
 		return err
 	}
-	point, err := v.Origin.Point(ctx, v.end.Created)
+	point, err := v.point(ctx)
 	if err == nil && point.Seq > 0 {
 		err = v.begin(ctx, point)
 	}
@@ -89,11 +89,19 @@ func (v *verification) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	now, err := v.Origin.Point(ctx, v.end.Created)
+	now, err := v.point(ctx)
 	if err == nil && now.Seq != point.Seq {
 		err = fmt.Errorf("%w up to %d while it was verified, so what is missing says nothing: verify it again", projections.ErrPurged, now.Seq)
 	}
 	return err
+}
+
+// point is the log's purge point.
+func (v *verification) point(ctx context.Context) (projections.PurgePoint, error) {
+	if v.Origin == nil {
+		return projections.PurgePoint{}, nil
+	}
+	return v.Origin.Point(ctx, v.end.Created)
 }
 
 // begin takes the snapshot at a purge point for what the events up to there add up to,
