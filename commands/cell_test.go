@@ -92,7 +92,7 @@ func startProcess(t testing.TB, url string, quiet *slog.Logger) *process {
 		t.Fatal(err)
 	}
 	p := &process{source: &gatedSource{Source: cell.Log()}, log: &countingLog{Log: cell.Log()}, orphans: make(chan string, 10)}
-	p.replica = projections.NewReplica(p.source, cell.State(), quiet)
+	p.replica = projections.NewReplica(p.source, cell.State(), cell.Purged(), quiet)
 	p.Handler = &commands.Handler{Log: p.log, Replica: p.replica, Engines: known(), NewID: uuid.NewString}
 	p.reporter = &commands.Reporter{
 		Log: p.log, Replica: p.replica, NewID: uuid.NewString, Logger: quiet,

@@ -4,16 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 // MaxBytes is the most that a request's body and a merged config may have
@@ -175,6 +178,63 @@ func (f *Form) Limit(field string, def, most int) int {
 	}
 	return n
 }
+
+// Sequence takes a sequence of the log; 0 where it is not given.
+func (f *Form) Sequence(field string) uint64 {
+	value := f.take(field)
+	if value == nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(value), 10, 64)
+	if err != nil || n == 0 {
+		f.fail(badField(field, "must be a sequence of the log, an integer of at least 1"))
+	}
+	return n
+}
+
+// Point takes a point of the log: a sequence as a number, or an RFC 3339 time as a
+// string; the zero Point where it is not given.
+func (f *Form) Point(field string) (p projections.Point) {
+	const wanted = "must be a sequence of the log, a number of at least 1, or an RFC 3339 time, a string such as \"2026-03-01T12:00:00Z\""
+	value := f.take(field)
+	if value == nil {
+		return p
+	}
+	var err error
+	if jsontext.Value(value).Kind() == '"' {
+		var text string
+		if err = json.Unmarshal(value, &text); err == nil {
+			p.Time, err = time.Parse(time.RFC3339Nano, text)
+		}
+	} else {
+		p.Seq, err = strconv.ParseUint(string(value), 10, 64)
+	}
+	if p.Time = p.Time.UTC(); err != nil || p.Seq == 0 && p.Time.IsZero() {
+		f.fail(badField(field, wanted))
+	}
+	return p
+}
+
+// Choices takes a list of strings, each one of the options; nil where it is not given.
+func (f *Form) Choices(field string, options ...string) (chosen []string) {
+	value := f.take(field)
+	if value == nil {
+		return nil
+	}
+	if jsontext.Value(value).Kind() != '[' || json.Unmarshal(value, &chosen) != nil || len(chosen) == 0 {
+		f.fail(badField(field, "must be a list of strings with at least one; leave it out for all"))
+		return nil
+	}
+	for n, s := range chosen {
+		if !slices.Contains(options, s) {
+			f.fail(badField(fmt.Sprintf("%s.%d", field, n), "must be one of: %s", strings.Join(options, ", ")))
+		}
+	}
+	return chosen
+}
+
+// Refuse refuses a field for what its caller knows of it.
+func (f *Form) Refuse(field, format string, args ...any) { f.fail(badField(field, format, args...)) }
 
 // Choice takes a string that has to be there and to be one of the options.
 func (f *Form) Choice(field string, options ...string) string {

@@ -16,6 +16,7 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 		return
 	}
 	s.Seq = env.Seq
+	s.Digest = digest(s.Digest, env)
 	if env.Time.After(s.Time) {
 		s.Time = env.Time
 	}
@@ -90,9 +91,15 @@ func happensTo(ev Event, kind Kind) bool {
 	if _, unknown := ev.(Unknown); unknown || isForeign(ev) {
 		return true
 	}
-	rest, _ := strings.CutPrefix(ev.Type(), "epum.")
+	return KindOf(ev.Type()) == kind
+}
+
+// KindOf gives the kind of aggregates that events of a type are of, also of one that
+// this version does not know: the second word of its name.
+func KindOf(typ string) Kind {
+	rest, _ := strings.CutPrefix(typ, "epum.")
 	word, _, _ := strings.Cut(rest, ".")
-	return word == string(kind)
+	return Kind(word)
 }
 
 func (s *State) setDefinition(name string, c Config, seq uint64) {

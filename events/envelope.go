@@ -16,8 +16,19 @@ const (
 	HeaderActor       = "ce-actor"
 	HeaderCEEpoch     = "ce-epoch"
 	HeaderCausation   = "ce-causationid"
+	HeaderSeal        = "ce-seal" // see Seal
 
 	SpecVersion = "1.0"
+)
+
+// The headers of JetStream that the log keeps with an event: what its append expected,
+// and which atomic batch it came in.
+const (
+	HeaderGuard        = "Nats-Expected-Last-Subject-Sequence"
+	HeaderGuardSubject = "Nats-Expected-Last-Subject-Sequence-Subject" // absent: the event's own
+	HeaderBatchID      = "Nats-Batch-Id"
+	HeaderBatchSeq     = "Nats-Batch-Sequence" // from 1
+	HeaderBatchCommit  = "Nats-Batch-Commit"   // "1" on the last one
 )
 
 // HeaderStream is in every copy that a NATS server makes of a stored message: it

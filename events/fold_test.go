@@ -115,15 +115,15 @@ func TestFold_SnapshotAndTail(t *testing.T) {
 			}
 		}
 		s := load(t, bucket)
-		s.Seq, s.Time = uint64(cut), at(uint64(cut))
+		s.Seq, s.Time, s.Digest = uint64(cut), at(uint64(cut)), l.fold(cut).Digest
 		for _, e := range l.entries[cut:] {
 			events.Apply(s, e.env, e.ev)
 		}
 		if diff := cmp.Diff(documents(l.state), documents(s)); diff != "" {
 			t.Fatalf("checkpoint %d, torn %v (-all +snapshot and tail):\n%s", cut, torn, diff)
 		}
-		if s.Seq != l.state.Seq || !s.Time.Equal(l.state.Time) {
-			t.Fatalf("at %d, %s", s.Seq, s.Time)
+		if s.Seq != l.state.Seq || !s.Time.Equal(l.state.Time) || s.Digest != l.state.Digest {
+			t.Fatalf("at %d, %s, digest %x", s.Seq, s.Time, s.Digest)
 		}
 		checkIndex(t, s)
 	})

@@ -50,6 +50,23 @@ func (d DomainID) InstanceKey(id string) Key { return Key("instance." + d.tokens
 // AllInstances is the key filter that matches all of the domain's instances.
 func (d DomainID) AllInstances() Key { return Key("instance." + d.tokens() + ".*") }
 
+// AnyInstance is the key filter that matches an owner's ("": anybody's) instance,
+// whatever its domain.
+func AnyInstance(owner, id string) Key {
+	token := "*"
+	if owner != "" {
+		token = Token(owner)
+	}
+	return Key("instance." + token + ".*." + Token(id))
+}
+
+// OfOwner are the key filters that match all that an owner has: domains, decisions and
+// instances.
+func OfOwner(owner string) []Key {
+	token := Token(owner)
+	return []Key{AllDomains(owner), Key("decision." + token + ".*"), Key("instance." + token + ".*.*")}
+}
+
 func (d DomainID) tokens() string { return Token(d.Owner) + "." + Token(d.Name) }
 
 // DefinitionKey is the key of a definition's document and events.
@@ -99,6 +116,28 @@ func parseDomain(tokens string) (DomainID, bool) {
 
 // AllDomains is the key filter that matches all domains of an owner.
 func AllDomains(owner string) Key { return Key("domain." + Token(owner) + ".*") }
+
+// Everything are the key filters that together match all events.
+func Everything() []Key {
+	return []Key{AllDefinitions, "domain.*.*", "instance.*.*.*", "decision.*.*", LeaderKey, PassKey}
+}
+
+// Narrow gives those of the key filters that may have events of some types. Without types it
+// gives all of them.
+func Narrow(keys []Key, types map[string]bool) (some []Key) {
+	if len(types) == 0 {
+		return keys
+	}
+	for _, k := range keys {
+		for typ := range types {
+			if KindOf(typ) == k.Kind() {
+				some = append(some, k)
+				break
+			}
+		}
+	}
+	return some
+}
 
 // AllDefinitions is the key filter that matches all definitions.
 const AllDefinitions Key = "definition.*"

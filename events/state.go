@@ -71,6 +71,9 @@ type Leader struct {
 type State struct {
 	Seq  uint64    // the last event folded
 	Time time.Time // its timestamp; never goes back
+	// Digest is of all events up to Seq, in their order. It is of the log, not of the
+	// documents: two folds of one log have the same.
+	Digest uint64
 
 	definitions map[string]*Definition
 	domains     map[DomainID]*domainEntry

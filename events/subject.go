@@ -142,7 +142,7 @@ func (p Prefix) SensorOf(subject string) (domain DomainID, instance, metric stri
 }
 
 // LeaderCall is the subject on which a process of the service asks the leader:
-// op is "run_pass" or "orphan". It is no part of the public interface.
+// op is "run_pass", "orphan" or "failure". It is no part of the public interface.
 func (p Prefix) LeaderCall(op string) string { return string(p) + ".leader." + op }
 
 // Dead is the subject under which a report that cannot be processed is kept.
@@ -165,4 +165,5 @@ const (
 	BucketState   = "state"   // KV: the documents
 	BucketLeases  = "leases"  // KV: who leads
 	BucketSamples = "samples" // KV: the last samples of each domain
+	BucketPurged  = "purged"  // KV: the snapshot that stands for the events that were purged
 )

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 const (
@@ -39,11 +40,11 @@ func (l *Log) Append(ctx context.Context, d events.Draft) (uint64, error) {
 	return write{
 		what: "append " + msg.Subject,
 		send: func(ctx context.Context) (pubAck, error) { return l.pub.send(ctx, msg, ackPatience) },
-		landed: func(ctx context.Context) (uint64, bool, error) {
+		landed: func(ctx context.Context, doubt bool) (uint64, bool, error) {
 			if l.anew(ctx, msg) {
 				return 0, false, nil
 			}
-			return l.find(ctx, d)
+			return l.find(ctx, d, doubt)
 		},
 		conflict:   func(ctx context.Context) error { return l.conflict(ctx, d.Guard) },
 		repeatable: guarded && d.Guard.Key == d.Key,
@@ -59,8 +60,9 @@ func (l *Log) conflict(ctx context.Context, guard events.Guard) error {
 	return e
 }
 
-// find looks for a draft's own event, behind its guard.
-func (l *Log) find(ctx context.Context, d events.Draft) (uint64, bool, error) {
+// find looks for a draft's own event, behind its guard. In doubt it fails where that may
+// have been purged.
+func (l *Log) find(ctx context.Context, d events.Draft, doubt bool) (uint64, bool, error) {
 	subject := l.prefix.Event(d.Key)
 	m, err := readStored(ctx, l.nc, get{stream: l.stream, Last: subject})
 	from := d.Guard.Seq + 1
@@ -77,10 +79,29 @@ func (l *Log) find(ctx context.Context, d events.Draft) (uint64, bool, error) {
 		}
 		m, err = readStored(ctx, l.nc, get{stream: l.stream, Seq: from, Next: subject})
 		if err == nil && d.Guard.Key == d.Key && header1(m.header, events.HeaderID) != d.ID {
-			return 0, false, nil // it could only have been the first behind its guard
+			// It could only have been the first behind its guard, if that is still there.
+			if doubt {
+				err = l.notPurged(ctx, from)
+			}
+			return 0, false, err
 		}
 		from = m.Seq + 1
 	}
+}
+
+// notPurged returns an error that wraps events.ErrUnavailable where events from a
+// sequence on may have been purged, as while this process was stopped: nobody can say
+// then whether one of them was there.
+func (l *Log) notPurged(ctx context.Context, from uint64) error {
+	info, err := streamInfo(ctx, l.nc, l.stream)
+	if err != nil {
+		return err
+	}
+	point, err := l.origin.Point(ctx, info.Created)
+	if err == nil && point.Seq >= from {
+		err = fmt.Errorf("%w: %w up to %d, from %d on they were to be looked through", events.ErrUnavailable, projections.ErrPurged, point.Seq, from)
+	}
+	return err
 }
 
 // message makes the message of a draft with room for more headers.
@@ -93,7 +114,7 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 			return nil, fmt.Errorf("%w: append %s: %w", ErrRefused, d.Key, err)
 		}
 	}
-	h := newHeaders(8 + more) // as many as most events have: room for nine takes twice as much
+	h := newHeaders(11 + more)
 	h.set(events.HeaderSpecVersion, events.SpecVersion)
 	h.set(events.HeaderID, d.ID)
 	h.set(events.HeaderSource, l.source)
@@ -108,11 +129,12 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 	}
 	subject := l.prefix.Event(d.Key)
 	if d.Guard != (events.Guard{}) && !unguarded(d) {
-		h.set(headerGuard, strconv.FormatUint(d.Guard.Seq, 10))
+		h.set(events.HeaderGuard, strconv.FormatUint(d.Guard.Seq, 10))
 		if d.Guard.Key != d.Key {
-			h.set(headerGuardSubject, l.prefix.Event(d.Guard.Key))
+			h.set(events.HeaderGuardSubject, l.prefix.Event(d.Guard.Key))
 		}
 	}
+	h.set(events.HeaderSeal, events.Seal(subject, h.header, d.Body))
 	switch {
 	case h.size > maxHeaders:
 		return nil, fmt.Errorf("%w: append %s: %d bytes of headers, at most %d are allowed", ErrRefused, d.Key, h.size, maxHeaders)

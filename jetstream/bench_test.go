@@ -180,11 +180,13 @@ func bareMessage(n int) *nats.Msg {
 	if err != nil {
 		panic(err)
 	}
-	return &nats.Msg{Subject: events.DefaultPrefix.Event(d.Key), Data: body, Header: nats.Header{
+	m := &nats.Msg{Subject: events.DefaultPrefix.Event(d.Key), Data: body, Header: nats.Header{
 		"ce-specversion": {"1.0"}, "ce-id": {d.ID}, "ce-source": {"/epum/p1"}, "ce-type": {d.Event.Type()},
 		"ce-time": {time.Now().UTC().Format(time.RFC3339Nano)}, "ce-actor": {d.Actor}, "ce-causationid": {d.CausationID},
 		"Nats-Expected-Last-Subject-Sequence": {"0"},
 	}}
+	m.Header[events.HeaderSeal] = []string{events.Seal(m.Subject, m.Header, m.Data)}
+	return m
 }
 
 func inFlight(b *testing.B, flight int, send func(n int) error) {
@@ -214,4 +216,34 @@ func inFlight(b *testing.B, flight int, send func(n int) error) {
 		}
 	}
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "appends/s")
+}
+
+// BenchmarkHistory reads one domain's events, its decisions' and its instances' out of a
+// log of 1,000,000 events of 1,000 domains.
+func BenchmarkHistory(b *testing.B) {
+	const size, domains = 1_000_000, 1000
+	cell, nc := newCell(b)
+	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(4000))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := range size {
+		m := bareMessage(n % domains)
+		if n >= domains { // five events an instance
+			m.Subject = events.DefaultPrefix.Event(domain(n % domains).InstanceKey(strconv.Itoa(n / domains / 5)))
+			delete(m.Header, events.HeaderGuard)
+		}
+		if _, err := js.PublishMsgAsync(m, natsjs.WithStallWait(patience)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	id := domain(domains / 2)
+	q := projections.Query{Keys: []events.Key{id.Key(), id.DecisionKey(), id.AllInstances()}}
+	for b.Loop() {
+		if got := len(recall(b, cell.Log(), q)); got != size/domains {
+			b.Fatalf("%d events", got)
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/history")
 }

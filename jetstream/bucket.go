@@ -35,10 +35,16 @@ type Bucket struct {
 	ensure func(ctx context.Context) error
 }
 
-var _ projections.Bucket = (*Bucket)(nil)
+var (
+	_ projections.Bucket = (*Bucket)(nil)
+	_ projections.Purged = (*Bucket)(nil)
+)
 
 // State is the cell's state bucket.
 func (c *Cell) State() *Bucket { return c.bucket(events.BucketState, c.streams.state) }
+
+// Purged is the bucket of the snapshot that stands for the events that were purged.
+func (c *Cell) Purged() *Bucket { return c.bucket(events.BucketPurged, c.streams.purged) }
 
 func (c *Cell) bucket(name string, cfg natsjs.StreamConfig) *Bucket {
 	return &Bucket{
@@ -86,6 +92,36 @@ func (b *Bucket) Read(ctx context.Context, keys ...events.Key) ([]projections.En
 	return entries, nil
 }
 
+// Newest gives the entry of one key as the bucket's leader has it, which is heard by
+// enough of its followers. The error wraps projections.ErrNotFound where there is
+// none, or no bucket; projections.ErrForged where no Write has written it or taken it
+// away; projections.ErrNoQuorum where nobody can say.
+func (b *Bucket) Newest(ctx context.Context, key events.Key) (projections.Entry, error) {
+	m, err := b.newest(ctx, key)
+	switch {
+	case err != nil && errors.Is(b.gone(ctx, err), ErrBucketGone):
+		err = projections.ErrNotFound
+	case err == nil && (m.copied || header1(m.header, events.HeaderBatchID) == ""):
+		return projections.Entry{Revision: m.Seq}, fmt.Errorf("read %s of the %s: %w", key, b.name, projections.ErrForged)
+	case err == nil && purged(m.header):
+		err = projections.ErrNotFound
+	case err == nil:
+		return b.entry(m.Subject, m.Data, m.copied, m.Seq), nil
+	}
+	return projections.Entry{}, fmt.Errorf("read %s of the %s: %w", key, b.name, err)
+}
+
+func (b *Bucket) newest(ctx context.Context, key events.Key) (stored, error) {
+	info, err := streamInfo(ctx, b.nc, b.stream)
+	if err != nil {
+		return stored{}, err
+	}
+	if err := quorum(info.Config.Replicas, info.Cluster); err != nil {
+		return stored{}, fmt.Errorf("%w: %w", projections.ErrNoQuorum, err)
+	}
+	return readStored(ctx, b.nc, get{stream: b.stream, Last: b.prefix + string(key)})
+}
+
 // entry is what a message of the bucket is. A copy is no document, so it is one that
 // nobody can read: that a key has none, it does not say.
 func (b *Bucket) entry(subject string, value []byte, isCopy bool, seq uint64) projections.Entry {
@@ -113,7 +149,7 @@ func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) er
 func (b *Bucket) Strays(ctx context.Context, after uint64) (keys []events.Key, upTo uint64, err error) {
 	cfg := natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true}
 	upTo, err = b.after(ctx, after, cfg, func(m *nats.Msg, _ uint64) error {
-		if events.Copied(m.Header) || header1(m.Header, headerBatchID) == "" {
+		if events.Copied(m.Header) || header1(m.Header, events.HeaderBatchID) == "" {
 			keys = append(keys, events.Key(strings.TrimPrefix(m.Subject, b.prefix)))
 		}
 		return nil
@@ -175,7 +211,7 @@ func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpo
 	}
 	mark := b.message(projections.Entry{Key: events.CheckpointKey, Value: checkpoint})
 	mark.Header[events.HeaderID] = []string{id}
-	mark.Header[headerGuard] = []string{strconv.FormatUint(revision, 10)}
+	mark.Header[events.HeaderGuard] = []string{strconv.FormatUint(revision, 10)}
 	batch = append(batch, mark)
 
 	guard := events.Guard{Key: events.CheckpointKey, Seq: revision}
@@ -189,7 +225,7 @@ func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpo
 			}
 			return ack, err
 		},
-		landed: func(ctx context.Context) (seq uint64, ok bool, err error) {
+		landed: func(ctx context.Context, _ bool) (seq uint64, ok bool, err error) {
 			found, err = readStored(ctx, b.nc, get{stream: b.stream, Last: b.prefix + string(events.CheckpointKey)})
 			if notFound(err) {
 				return 0, false, nil

@@ -47,10 +47,11 @@ func TestLog_copies(t *testing.T) {
 			t.Errorf("%d: %+v", n, g.envs[n])
 		}
 	}
-	err := log.History(t.Context(), added(3).Key, 3, func(env events.Envelope, ev events.Event) {
-		if _, foreign := ev.(events.Foreign); !foreign {
-			t.Errorf("%+v %T", env, ev)
+	err := log.History(t.Context(), projections.Query{Keys: []events.Key{added(3).Key}}, func(r *events.Recorded) error {
+		if _, foreign := r.Event.(events.Foreign); !foreign || !events.Copied(r.Header) {
+			t.Errorf("%+v", r)
 		}
+		return nil
 	})
 	if err != nil {
 		t.Error(err)

@@ -107,20 +107,27 @@ func (f *feed) close() {
 // read gives the next message. The error wraps ErrTailBroken where the consumer
 // is lost or a message is missing, and is that of ctx where it ended.
 func (f *feed) read(ctx context.Context) (*nats.Msg, meta, error) {
-	for {
-		m, err := f.await(ctx)
-		if err != nil {
-			return nil, meta{}, err
-		}
-		if info, ok, err := f.accept(m); ok || err != nil {
-			return m, info, err
-		}
-	}
+	return f.readUnless(ctx, func(*nats.Msg) bool { return false })
 }
 
 // readUntilIdle is read, but gives nil once the server says that it has nothing
 // to send and all that it sent has come.
 func (f *feed) readUntilIdle(ctx context.Context) (*nats.Msg, meta, error) {
+	return f.readUnless(ctx, func(*nats.Msg) bool { return true })
+}
+
+// readUpTo is read, but gives nil once the server says that it has looked through the
+// stream up to a sequence, and all that it sent has come.
+func (f *feed) readUpTo(ctx context.Context, seq uint64) (*nats.Msg, meta, error) {
+	return f.readUnless(ctx, func(heartbeat *nats.Msg) bool {
+		looked, err := strconv.ParseUint(header1(heartbeat.Header, "Nats-Last-Stream"), 10, 64)
+		return err == nil && looked >= seq
+	})
+}
+
+// readUnless is read, but gives nil after a heartbeat of an idle consumer that idle
+// takes for the end.
+func (f *feed) readUnless(ctx context.Context, idle func(heartbeat *nats.Msg) bool) (*nats.Msg, meta, error) {
 	for {
 		m, err := f.await(ctx)
 		if err != nil {
@@ -132,7 +139,7 @@ func (f *feed) readUntilIdle(ctx context.Context) (*nats.Msg, meta, error) {
 		}
 		// A heartbeat, which accept has compared. One that says that flow control has
 		// stalled the consumer comes in the middle of what there is.
-		if header1(m.Header, "Nats-Last-Consumer") != "" && header1(m.Header, headerStalled) == "" {
+		if header1(m.Header, "Nats-Last-Consumer") != "" && header1(m.Header, headerStalled) == "" && idle(m) {
 			return nil, meta{}, nil
 		}
 	}

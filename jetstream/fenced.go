@@ -42,7 +42,7 @@ func (l *Log) AppendFenced(ctx context.Context, epoch uint64, pass events.Draft,
 	return write{
 		what:       "append a batch of the leader",
 		send:       func(ctx context.Context) (pubAck, error) { return l.pub.sendBatch(ctx, len(drafts)+1, message) },
-		landed:     func(ctx context.Context) (uint64, bool, error) { return l.findBatch(ctx, epoch, pass, drafts) },
+		landed:     func(ctx context.Context, _ bool) (uint64, bool, error) { return l.findBatch(ctx, epoch, pass, drafts) },
 		conflict:   func(context.Context) error { return &events.ConflictError{} },
 		repeatable: repeatable,
 	}.do(ctx)
@@ -114,10 +114,10 @@ func (p *publisher) sendBatch(ctx context.Context, size int, message func(n int)
 		if err != nil {
 			return pubAck{}, err
 		}
-		m.Header[headerBatchID] = id
-		m.Header[headerBatchSeq] = []string{strconv.Itoa(n + 1)}
+		m.Header[events.HeaderBatchID] = id
+		m.Header[events.HeaderBatchSeq] = []string{strconv.Itoa(n + 1)}
 		if n == size-1 {
-			m.Header[headerBatchCommit] = []string{"1"}
+			m.Header[events.HeaderBatchCommit] = []string{"1"}
 			return p.send(ctx, m, ackPatience)
 		}
 		if err := p.put(m); err != nil {

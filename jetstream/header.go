@@ -8,17 +8,12 @@ import (
 
 // The headers of JetStream that are written here.
 const (
-	headerGuard        = "Nats-Expected-Last-Subject-Sequence"
-	headerGuardSubject = "Nats-Expected-Last-Subject-Sequence-Subject"
-	headerBatchID      = "Nats-Batch-Id"
-	headerBatchSeq     = "Nats-Batch-Sequence"
-	headerBatchCommit  = "Nats-Batch-Commit"
-	headerMsgID        = "Nats-Msg-Id"
-	headerRollup       = "Nats-Rollup"
-	headerTTL          = "Nats-TTL"
-	headerKVOperation  = "KV-Operation"
-	headerMarker       = "Nats-Marker-Reason"
-	headerStalled      = "Nats-Consumer-Stalled" // in a heartbeat: where to answer flow control
+	headerMsgID       = "Nats-Msg-Id"
+	headerRollup      = "Nats-Rollup"
+	headerTTL         = "Nats-TTL"
+	headerKVOperation = "KV-Operation"
+	headerMarker      = "Nats-Marker-Reason"
+	headerStalled     = "Nats-Consumer-Stalled" // in a heartbeat: where to answer flow control
 )
 
 // headers builds a nats.Header with two allocations, whatever their number, and

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -24,6 +25,20 @@ type Inbox struct {
 // Inbox is the cell's queue of reports and durable commands.
 func (c *Cell) Inbox() *Inbox {
 	return &Inbox{js: c.js, pub: c.pub, prefix: c.cfg.Prefix, stream: c.streams.inbox.Name, log: c.cfg.Logger}
+}
+
+// OldestCommand is when the oldest durable command was published that is still in the
+// inbox, by the stream's clock; zero: there is none. The error wraps
+// projections.ErrNoQuorum where nobody answers.
+func (in *Inbox) OldestCommand(ctx context.Context) (time.Time, error) {
+	m, err := readStored(ctx, in.js.Conn(), get{stream: in.stream, Seq: 1, Next: string(in.prefix) + ".inbox.*.*"})
+	if notFound(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("oldest durable command: %w", err)
+	}
+	return m.Time.UTC(), nil
 }
 
 // ReportHandler handles one report: the instance's id (a plain name) and the body.

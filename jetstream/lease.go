@@ -229,12 +229,12 @@ func (h *holding) write(ctx context.Context, revision uint64, m *nats.Msg) (uint
 	l, id := h.lease, uuid.NewString()
 	m.Header[events.HeaderID] = []string{id}
 	m.Header[headerTake] = []string{h.take}
-	m.Header[headerGuard] = []string{strconv.FormatUint(revision, 10)}
+	m.Header[events.HeaderGuard] = []string{strconv.FormatUint(revision, 10)}
 	guard := events.Guard{Key: leaseKey, Seq: revision}
 	return write{
 		what: "write the lease",
 		send: func(ctx context.Context) (pubAck, error) { return l.pub.send(ctx, m, min(ackPatience, l.ttl/4)) },
-		landed: func(ctx context.Context) (uint64, bool, error) {
+		landed: func(ctx context.Context, _ bool) (uint64, bool, error) {
 			last, _, err := l.current(ctx)
 			return last.Seq, err == nil && header1(last.header, events.HeaderID) == id, err
 		},

@@ -27,11 +27,12 @@ type Log struct {
 	source string // ce-source of what this process appends
 	log    *slog.Logger
 	causes *causes
+	origin *projections.Origin
 }
 
 var (
-	_ projections.Source  = (*Log)(nil)
-	_ projections.History = (*Log)(nil)
+	_ projections.Source = (*Log)(nil)
+	_ projections.Annals = (*Log)(nil)
 )
 
 // Log is the cell's event log.
@@ -44,6 +45,7 @@ func (c *Cell) Log() *Log {
 		source: "/" + string(c.cfg.Prefix) + "/" + c.cfg.Process,
 		log:    c.cfg.Logger,
 		causes: &causes{},
+		origin: projections.NewOrigin(c.Purged()),
 	}
 }
 
@@ -122,6 +124,15 @@ func (l *Log) EventID(ctx context.Context, seq uint64) (string, error) {
 	return header1(m.header, events.HeaderID), nil
 }
 
+// TimeOf gives the timestamp of the event at a sequence, UTC, on the terms of EventID.
+func (l *Log) TimeOf(ctx context.Context, seq uint64) (time.Time, error) {
+	m, err := readStored(ctx, l.nc, get{stream: l.stream, Seq: seq})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("event %d: %w", seq, err)
+	}
+	return m.Time.UTC(), nil
+}
+
 // Last gives the last event of a key, from the stream's leader;
 // projections.ErrNotFound where there is none, projections.ErrNoQuorum where
 // nobody answers.
@@ -135,28 +146,6 @@ func (l *Log) Last(ctx context.Context, key events.Key) (projections.LastEvent, 
 		ID:   header1(m.header, events.HeaderID),
 		Type: header1(m.header, events.HeaderType),
 	}, nil
-}
-
-// History calls each with every event of a key up to a sequence, in order, read
-// from the stream's leader: one request an event, so for keys with few of them.
-// The error wraps projections.ErrNoQuorum where nobody answers.
-func (l *Log) History(ctx context.Context, key events.Key, upTo uint64, each func(events.Envelope, events.Event)) error {
-	for from := uint64(1); from <= upTo; {
-		m, err := readStored(ctx, l.nc, get{stream: l.stream, Seq: from, Next: l.prefix.Event(key)})
-		switch {
-		case notFound(err):
-			return nil
-		case err != nil:
-			return fmt.Errorf("history of %s: %w", key, err)
-		case m.Seq > upTo:
-			return nil
-		}
-		msg := &nats.Msg{Subject: m.Subject, Header: m.header, Data: m.Data}
-		d := l.decode(msg, meta{seq: m.Seq, time: m.Time.UTC()})
-		each(d.env, d.ev)
-		from = m.Seq + 1
-	}
-	return nil
 }
 
 func noQuorum(err error) bool { return errors.Is(err, projections.ErrNoQuorum) }

@@ -34,7 +34,10 @@ func TestLog_Append(t *testing.T) {
 		for _, added := range []string{"Nats-Sequence", "Nats-Stream", "Nats-Subject", "Nats-Time-Stamp"} {
 			delete(m.Header, added) // by the direct get
 		}
-		at := m.Header["ce-time"]
+		at, seal := m.Header["ce-time"], m.Header["ce-seal"]
+		if len(seal) != 1 || seal[0] != events.Seal(m.Subject, m.Header, m.Data) {
+			t.Errorf("ce-seal is %v", seal)
+		}
 		if len(at) != 1 {
 			t.Fatalf("ce-time is %v", at)
 		}
@@ -44,6 +47,7 @@ func TestLog_Append(t *testing.T) {
 		want := map[string][]string{
 			"ce-specversion": {"1.0"}, "ce-id": {d.ID}, "ce-source": {"/epum/p1"}, "ce-type": {"epum.domain.added.v1"}, "ce-time": at,
 			"ce-actor": {"alice"}, "ce-causationid": {"alice/c1"}, "Nats-Expected-Last-Subject-Sequence": {"0"},
+			"ce-seal": seal,
 		}
 		if diff := cmp.Diff(want, map[string][]string(m.Header)); diff != "" {
 			t.Error(diff)

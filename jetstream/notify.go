@@ -217,8 +217,8 @@ func (n *Notices) notice(m *nats.Msg) (projections.Notice, error) {
 	}
 	d := n.events.decode(m, info)
 	return projections.Notice{
-		Envelope: d.env,
-		Event:    d.ev,
+		Envelope: d.Envelope,
+		Event:    d.Event,
 		Done:     func() error { return n.nc.Publish(m.Reply, []byte("+ACK")) },
 	}, nil
 }

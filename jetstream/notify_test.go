@@ -330,31 +330,3 @@ func TestNotices_StoreFails(t *testing.T) {
 		t.Errorf("fetch after the end: %v", err)
 	}
 }
-
-// TestLog_History reads one subject, to a sequence.
-func TestLog_History(t *testing.T) {
-	cell, _ := newCell(t)
-	log := cell.Log()
-	first := mustAppend(t, log, added(0))
-	mustAppend(t, log, added(1))
-	second := mustAppend(t, log, guarded(domain(0).Key(), first, events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "o"}))
-	third := mustAppend(t, log, guarded(domain(0).Key(), second, events.DomainRemovalRequested{}))
-	for upTo, want := range map[uint64][]uint64{0: {}, first: {first}, first + 1: {first}, second: {first, second}, third + 9: {first, second, third}} {
-		got := []uint64{}
-		state := events.NewState()
-		err := log.History(t.Context(), domain(0).Key(), upTo, func(env events.Envelope, ev events.Event) {
-			got = append(got, env.Seq)
-			if env.Key != domain(0).Key() || env.Type != ev.Type() || env.ID == "" || env.Time.IsZero() {
-				t.Errorf("%+v", env)
-			}
-			events.Apply(state, env, ev)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkSeqs(t, fmt.Sprint("up to ", upTo), want, got)
-	}
-	if err := log.History(t.Context(), domain(7).Key(), third, func(events.Envelope, events.Event) { t.Error("an event of nobody") }); err != nil {
-		t.Error(err)
-	}
-}

@@ -26,13 +26,13 @@ func (in *Inbox) outcome(ctx context.Context, caller, commandID string) (stored,
 
 // keep stores an outcome if the last one of its subject is still the one at before.
 func (in *Inbox) keep(ctx context.Context, outcome *nats.Msg, before uint64, command string) error {
-	header := nats.Header{events.HeaderCommand: {command}, headerGuard: {strconv.FormatUint(before, 10)}}
+	header := nats.Header{events.HeaderCommand: {command}, events.HeaderGuard: {strconv.FormatUint(before, 10)}}
 	maps.Copy(header, outcome.Header)
 	outcome.Header = header
 	_, err := write{
 		what: "store an outcome",
 		send: func(ctx context.Context) (pubAck, error) { return in.pub.send(ctx, outcome, ackPatience) },
-		landed: func(ctx context.Context) (uint64, bool, error) {
+		landed: func(ctx context.Context, _ bool) (uint64, bool, error) {
 			m, err := readStored(ctx, in.js.Conn(), get{stream: in.prefix.Stream(events.StreamResults), Last: outcome.Subject})
 			if notFound(err) {
 				return 0, false, nil

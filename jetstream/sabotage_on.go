@@ -37,6 +37,6 @@ func (l *Log) anew(ctx context.Context, m *nats.Msg) bool {
 		return false
 	}
 	m.Header[events.HeaderID] = []string{uuid.NewString()}
-	m.Header[headerGuard] = []string{strconv.FormatUint(last.Seq, 10)}
+	m.Header[events.HeaderGuard] = []string{strconv.FormatUint(last.Seq, 10)}
 	return true
 }

@@ -111,7 +111,7 @@ func (s *Samples) write(ctx context.Context, epoch uint64, e projections.Entry, 
 	m := b.message(e)
 	m.Header[events.HeaderID] = []string{id}
 	m.Header[events.HeaderCEEpoch] = []string{strconv.FormatUint(epoch, 10)}
-	m.Header[headerGuard] = []string{strconv.FormatUint(revision, 10)}
+	m.Header[events.HeaderGuard] = []string{strconv.FormatUint(revision, 10)}
 	var found stored // what was read back last
 	return write{
 		what: "write the " + b.name,
@@ -122,9 +122,9 @@ func (s *Samples) write(ctx context.Context, epoch uint64, e projections.Entry, 
 			}
 			return ack, err
 		},
-		landed: func(ctx context.Context) (_ uint64, ok bool, err error) {
+		landed: func(ctx context.Context, _ bool) (_ uint64, ok bool, err error) {
 			found, ok, err = s.readBack(ctx, e.Key, id)
-			if err == nil && !ok && parseEpoch(header1(found.header, events.HeaderCEEpoch)) > epoch {
+			if err == nil && !ok && events.ParseEpoch(header1(found.header, events.HeaderCEEpoch)) > epoch {
 				err = events.ErrDeposed
 			}
 			return found.Seq, ok, err

@@ -99,11 +99,16 @@ func deleteStored(ctx context.Context, nc *nats.Conn, stream string, seq uint64)
 
 // askAPI sends a request to the JetStream API.
 func askAPI(ctx context.Context, nc *nats.Conn, subject string, req, answer any) error {
+	return askAPIFor(ctx, readPatience, nc, subject, req, answer)
+}
+
+// askAPIFor is askAPI for a request that may take its time.
+func askAPIFor(ctx context.Context, patience time.Duration, nc *nats.Conn, subject string, req, answer any) error {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("jetstream: %s: %w", subject, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	m, err := nc.RequestWithContext(ctx, "$JS.API."+subject, body)
 	if err != nil {

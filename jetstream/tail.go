@@ -3,28 +3,12 @@ package jetstream
 import (
 	"context"
 	"fmt"
-	"strconv"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
-
-const (
-	// decodeBatch is how many events are handed on at once under load; alone an
-	// event is handed on at once.
-	decodeBatch = 128
-	// decodeAhead is how many such batches may wait for apply.
-	decodeAhead = 32
-)
-
-// decoded is one event of the log.
-type decoded struct {
-	env events.Envelope
-	ev  events.Event
-}
 
 // Tail calls apply with every event from start on, in order and from the calling
 // goroutine. It ends with ctx's error, or with one that wraps ErrTailBroken or
@@ -41,25 +25,11 @@ func (l *Log) Tail(ctx context.Context, start projections.TailStart, apply func(
 		return fmt.Errorf("tail of the log: %w", err)
 	}
 	defer f.close()
-	// Decoding overlaps with applying: two goroutines, in order.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	batches, used := make(chan []decoded, decodeAhead), make(chan []decoded, decodeAhead+2)
-	var broken error // set before batches is closed
-	go func() {
-		defer close(batches)
-		broken = l.decodeAll(ctx, f, batches, used)
-	}()
-	for batch := range batches {
-		for n := range batch {
-			if ctx.Err() != nil {
-				return fmt.Errorf("tail of the log: %w", ctx.Err())
-			}
-			apply(batch[n].env, batch[n].ev)
-		}
-		used <- batch[:0]
-	}
-	return fmt.Errorf("tail of the log: %w", broken)
+	err = l.readFeeds(ctx, []*feed{f}, []uint64{0}, func(r *events.Recorded) error {
+		apply(r.Envelope, r.Event)
+		return nil
+	})
+	return fmt.Errorf("tail of the log: %w", err)
 }
 
 // tailFrom is the sequence at which a tail begins.
@@ -82,78 +52,6 @@ func (l *Log) tailFrom(ctx context.Context, start projections.TailStart) (uint64
 		return from - projections.MaxRemembered, nil
 	}
 	return m.Seq, nil
-}
-
-// decodeAll reads the feed until it breaks or ctx ends. Events are handed on as
-// soon as no more have come, or there are enough of them. Batches that were used
-// are filled again; no more than used has room for are ever about.
-func (l *Log) decodeAll(ctx context.Context, f *feed, batches chan<- []decoded, used <-chan []decoded) error {
-	var last uint64
-	for {
-		m, info, err := f.read(ctx)
-		if err != nil {
-			return err
-		}
-		var batch []decoded
-		select {
-		case batch = <-used:
-		default:
-			batch = make([]decoded, 0, decodeBatch)
-		}
-		for more := true; more && err == nil; {
-			if last > 0 && info.seq != last+1 {
-				l.log.Debug("the log has a gap", "from", last+1, "to", info.seq-1)
-			}
-			last = info.seq
-			batch = append(batch, l.decode(m, info))
-			if more = len(batch) < decodeBatch; more {
-				m, info, more, err = f.tryRead()
-			}
-		}
-		select {
-		case batches <- batch:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// decode reads a message of the log. A copy is no event, and neither is what a
-// consumer of another stream delivered into the log: it keeps the subject it has
-// there.
-func (l *Log) decode(m *nats.Msg, info meta) decoded {
-	key, h := l.prefix.EventKey(m.Subject), own(m.Header)
-	if key == "" {
-		h = nil
-	}
-	return decoded{
-		env: events.Envelope{
-			Key:         key,
-			Type:        header1(h, events.HeaderType),
-			Seq:         info.seq,
-			Time:        info.time,
-			ID:          header1(h, events.HeaderID),
-			Actor:       header1(h, events.HeaderActor),
-			CausationID: header1(h, events.HeaderCausation),
-			Epoch:       parseEpoch(header1(h, events.HeaderCEEpoch)),
-		},
-		ev: events.Decode(header1(h, events.HeaderType), m.Data),
-	}
-}
-
-// parseEpoch is 0 for what is no number: then no leader of ours wrote it.
-func parseEpoch(text string) uint64 {
-	if text == "" {
-		return 0
-	}
-	epoch, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return epoch
 }
 
 // Keys calls seen with the key of each event in (after, upTo], in order; it reads

@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 const (
@@ -59,11 +60,11 @@ type Cell struct {
 
 // streamConfigs are the streams of a cell, as they should be.
 type streamConfigs struct {
-	events, inbox, results, notify, dead, sensor, state, leases, samples natsjs.StreamConfig
+	events, inbox, results, notify, dead, sensor, state, leases, samples, purged natsjs.StreamConfig
 }
 
 func (s streamConfigs) all() []natsjs.StreamConfig {
-	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.sensor, s.state, s.leases, s.samples}
+	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.sensor, s.state, s.leases, s.samples, s.purged}
 }
 
 // Open creates what is missing of a cell's streams, buckets and durable consumers,
@@ -88,6 +89,33 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
 	warnIfLenient(ctx, nc, c.streams.events.Name, cfg.Logger)
 	if err := c.Notices().open(ctx); err != nil {
 		return nil, err
+	}
+	if c.pub, err = newPublisher(nc); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Attach is Open for an operator's program: it creates and changes nothing. The error
+// wraps projections.ErrNotFound where the server has no log of this cell, and
+// projections.ErrNoQuorum where nobody answers.
+func Attach(ctx context.Context, nc *nats.Conn, cfg Config) (*Cell, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cell{cfg: cfg, nc: nc, streams: topology(cfg)}
+	info, err := streamInfo(ctx, nc, c.streams.events.Name)
+	if api, ok := errors.AsType[*apiError](err); ok && api.ErrCode == codeStreamNotFound {
+		return nil, fmt.Errorf("jetstream: stream %s: %w", c.streams.events.Name, projections.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: attach: %w", err)
+	}
+	c.cfg.Replicas = info.Config.Replicas // whatever it may have to make again is like the log
+	c.streams = topology(c.cfg)
+	if c.js, err = natsjs.New(nc); err != nil {
+		return nil, fmt.Errorf("jetstream: attach: %w", err)
 	}
 	if c.pub, err = newPublisher(nc); err != nil {
 		return nil, err
@@ -182,9 +210,13 @@ func topology(cfg Config) streamConfigs {
 	samples := bucketStream(cfg, events.BucketSamples)
 	samples.Description = "epum: the last samples of each domain"
 	samples.MaxAge = samplesKept
+
+	purged := bucketStream(cfg, events.BucketPurged)
+	purged.Description = "epum: the snapshot that stands for purged events"
+	purged.AllowAtomicPublish = true
 	return streamConfigs{
 		events: log, inbox: inbox, results: results, notify: notify, dead: dead, sensor: sensor,
-		state: state, leases: leases, samples: samples,
+		state: state, leases: leases, samples: samples, purged: purged,
 	}
 }
 

@@ -23,10 +23,11 @@ type write struct {
 	what string // for errors
 	// send sends the same bytes each time.
 	send func(ctx context.Context) (pubAck, error)
-	// landed reads back whether an earlier attempt was stored, and as what. Its
-	// error ends the write, but for one that wraps projections.ErrNoQuorum: then
-	// it is asked again.
-	landed func(ctx context.Context) (seq uint64, found bool, err error)
+	// landed reads back whether an earlier attempt was stored, and as what; doubt says
+	// that one may be, for the server did not say of all that they were not. Its error
+	// ends the write, but for one that wraps projections.ErrNoQuorum: then it is asked
+	// again.
+	landed func(ctx context.Context, doubt bool) (seq uint64, found bool, err error)
 	// conflict is the error of a failed guard.
 	conflict func(ctx context.Context) error
 	// repeatable says that a guard makes a second copy impossible, so it may be
@@ -150,7 +151,7 @@ func (a *attempts) conclude(ctx context.Context, ack pubAck, err error) (seq uin
 // settle asks the log what became of a write.
 func (a *attempts) settle(ctx context.Context, v verdict, why error) (seq uint64, again *pause, err error) {
 	a.unknown = a.unknown || v == verdictUnknown
-	seq, found, err := a.readBack(ctx)
+	seq, found, err := a.readBack(ctx, a.unknown)
 	switch {
 	case err != nil && !noQuorum(err):
 		return 0, nil, fmt.Errorf("%s: %w", a.what, err)
@@ -164,11 +165,11 @@ func (a *attempts) settle(ctx context.Context, v verdict, why error) (seq uint64
 
 // readBack asks the log also where the write's own time is over: the answer is
 // worth a moment more.
-func (w write) readBack(ctx context.Context) (uint64, bool, error) {
+func (w write) readBack(ctx context.Context, doubt bool) (uint64, bool, error) {
 	if ctx.Err() != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), readPatience/4)
 		defer cancel()
 	}
-	return w.landed(ctx)
+	return w.landed(ctx, doubt)
 }

@@ -25,7 +25,9 @@ type Checkpoint struct {
 	EventID     string    `json:"event_id,omitempty"`    // ce-id of the event at Seq
 	ToEventID   string    `json:"to_event_id,omitempty"` // ce-id of the event at To
 	Created     time.Time `json:"stream_created"`        // which log
+	Digest      uint64    `json:"digest,string"`         // of the events up to Seq
 	FoldVersion int       `json:"fold_version"`
+	Rebuild     string    `json:"rebuild,omitempty"` // the last rebuild that was asked for; "": none was
 }
 
 // check says why a checkpoint is of no use with a log; nil where it is.
@@ -85,7 +87,7 @@ func readCheckpoint(ctx context.Context, bucket Bucket) (Checkpoint, uint64, err
 }
 
 // start sets the replica to what the bucket has, where that is of use, else to
-// the fold of nothing. The tail adds the rest.
+// the log's origin. The tail adds the rest.
 func (r *Replica) start(ctx context.Context) error {
 	// The checkpoint comes first: one that is written after the log's end was
 	// asked for would look like that of another log.
@@ -94,26 +96,104 @@ func (r *Replica) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	point, err := r.origin.Point(ctx, end.Created)
+	if err != nil {
+		return err
+	}
 	var state *events.State
 	if err = unreadable; err == nil {
-		state, err = r.loadBucket(ctx, checkpoint, end)
+		state, err = r.loadBucket(ctx, checkpoint, point, end)
 	}
 	if errors.Is(err, ErrNoQuorum) {
 		return err // it may be of use yet
 	}
+	// Whatever comes next, the bucket or the log, is read after the question.
+	asked := checkpoint.Rebuild
 	var rejected Checkpoint
 	if err != nil {
-		r.log.Info("no usable state bucket: reading the whole log", "reason", err.Error(), "seq", end.Seq)
-		state, checkpoint, rejected = events.NewState(), Checkpoint{}, checkpoint
+		r.log.Info("no usable state bucket: reading the log from its beginning", "reason", err.Error(), "seq", end.Seq, "purged", point.Seq)
+		rejected = checkpoint
+		if state, err = r.loadOrigin(ctx, &point, end); err != nil {
+			return err
+		}
+		checkpoint = point.Checkpoint
+	}
+	repeats := newRepeats()
+	if point.Seq > 0 && !point.Time.Before(horizon(state.Time)) {
+		ids, err := r.origin.repeats(ctx, point)
+		if err != nil {
+			return err
+		}
+		repeats.restore(ids)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state, r.created, r.lastID, r.rejected = state, end.Created, checkpoint.EventID, rejected
-	r.repeats, r.primeAt, r.primed = newRepeats(), state.Seq, state.Seq == 0
+	r.repeats, r.primeAt, r.primed = repeats, state.Seq, state.Seq == 0
+	r.gap, r.gapless = 0, 0
+	r.rebuild, r.second = asked, nil
 	for f := range r.feeds {
 		f.breakOff()
 	}
 	return nil
+}
+
+// loadOrigin gives the fold at the purge point. A snapshot that is another log's is
+// none: then the point becomes the zero one.
+func (r *Replica) loadOrigin(ctx context.Context, point *PurgePoint, end Position) (*events.State, error) {
+	if point.Seq > 0 {
+		err := point.usable(ctx, r.source, end)
+		if errors.Is(err, errOtherLog) {
+			r.log.Error("the snapshot of what was purged is of another log, so it stands for nothing in this one", "error", err)
+			*point = PurgePoint{}
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return r.origin.State(ctx, *point)
+}
+
+// gapPatience is how long a gap in the log has to stay without a purge that explains
+// it: a server that was cut off may not know yet of the purge.
+const gapPatience = 2 * time.Second
+
+// explainGap says why events are missing behind what is folded: the error wraps
+// ErrPurged where they were purged. Where nothing explains it, the next tail goes on
+// behind what is missing: what is there is worth more than nothing.
+func (r *Replica) explainGap(ctx context.Context) error {
+	r.mu.RLock()
+	from, to := r.state.Seq+1, r.gap-1
+	r.mu.RUnlock()
+	for until := time.Now().Add(gapPatience); time.Now().Before(until); {
+		if err := r.purgedBeyond(ctx); err != nil {
+			return err
+		}
+		if !pause(ctx, gapPatience/4) {
+			return ctx.Err()
+		}
+	}
+	end, err := r.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	r.log.Error("events are missing from the log, and no purge explains it: folding what is there", "from", from, "to", to)
+	r.mu.Lock()
+	r.gapless = end.Seq
+	r.mu.Unlock()
+	return nil
+}
+
+// purgedBeyond returns an error that wraps ErrPurged where events that are not folded
+// may be missing from the log.
+func (r *Replica) purgedBeyond(ctx context.Context) error {
+	r.mu.RLock()
+	created, applied := r.created, r.state.Seq
+	r.mu.RUnlock()
+	point, err := r.origin.Point(ctx, created)
+	if err == nil && point.Seq > applied {
+		err = fmt.Errorf("%w: up to %d, but only those up to %d are folded", ErrPurged, point.Seq, applied)
+	}
+	return err
 }
 
 // refused reports whether a checkpoint is that of the bucket which this replica has
@@ -121,10 +201,13 @@ func (r *Replica) start(ctx context.Context) error {
 func (r *Replica) refused(c Checkpoint) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return c.Seq == r.rejected.Seq && c.EventID == r.rejected.EventID
+	return c.Seq == r.rejected.Seq && c.EventID == r.rejected.EventID && c.Rebuild == r.rejected.Rebuild
 }
 
-func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, end Position) (*events.State, error) {
+func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, point PurgePoint, end Position) (*events.State, error) {
+	if c.Seq < point.Seq {
+		return nil, fmt.Errorf("%w up to %d, the bucket is at %d", ErrPurged, point.Seq, c.Seq)
+	}
 	if err := c.check(ctx, r.source, end); err != nil {
 		return nil, err
 	}
@@ -140,7 +223,7 @@ func (r *Replica) loadBucket(ctx context.Context, c Checkpoint, end Position) (*
 	}
 	// The documents may be newer than the checkpoint that was read first; the
 	// events up to theirs are then skipped.
-	state.Seq, state.Time = c.Seq, c.Time
+	state.Seq, state.Time, state.Digest = c.Seq, c.Time, c.Digest
 	return state, err
 }
 
@@ -203,5 +286,11 @@ func (r *Replica) checkLog(ctx context.Context) error {
 	r.mu.RLock()
 	created, seq, id := r.created, r.state.Seq, r.lastID
 	r.mu.RUnlock()
-	return checkIdentity(ctx, r.source, end, created, seq, id)
+	err = checkIdentity(ctx, r.source, end, created, seq, id)
+	if errors.Is(err, errOtherLog) && end.Created.Equal(created) {
+		if purged := r.purgedBeyond(ctx); purged != nil { // also the event that tells the log
+			return purged
+		}
+	}
+	return err
 }

@@ -134,13 +134,15 @@ type memHistory struct {
 }
 
 // History implements projections.History.
-func (h *memHistory) History(_ context.Context, key events.Key, upTo uint64, each func(events.Envelope, events.Event)) error {
+func (h *memHistory) History(_ context.Context, q projections.Query, each func(*events.Recorded) error) error {
 	h.log.mu.Lock()
 	defer h.log.mu.Unlock()
-	h.reads = append(h.reads, string(key))
+	h.reads = append(h.reads, string(q.Keys[0]))
 	for _, e := range h.log.entries {
-		if e.env.Key == key && e.env.Seq <= upTo {
-			each(e.env, e.ev)
+		if e.env.Key == q.Keys[0] && e.env.Seq <= q.To.Seq {
+			if err := each(&events.Recorded{Envelope: e.env, Event: e.ev}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -57,12 +57,8 @@ func (p *past) publicIP(ctx context.Context, env events.Envelope) (json.RawMessa
 func (p *past) at(ctx context.Context, key events.Key, seq uint64) (events.Document, error) {
 	versions, read := p.versions[key]
 	if !read {
-		state := events.NewState()
-		err := p.history.History(ctx, key, p.upTo, func(env events.Envelope, ev events.Event) {
-			events.Apply(state, env, ev)
-			versions = append(versions, version{env.Seq, state.Document(key)})
-		})
-		if err != nil {
+		var err error
+		if versions, err = p.read(ctx, key); err != nil {
 			return nil, err
 		}
 		p.versions[key] = versions
@@ -75,4 +71,29 @@ func (p *past) at(ctx context.Context, key events.Key, seq uint64) (events.Docum
 		document = v.document
 	}
 	return document, nil
+}
+
+// read folds the history of one key from the log's origin on.
+func (p *past) read(ctx context.Context, key events.Key) (versions []version, err error) {
+	r := p.replica
+	r.mu.RLock()
+	created := r.created
+	r.mu.RUnlock()
+	err = r.origin.Hold(ctx, created, func(point PurgePoint) error {
+		state, err := r.origin.Documents(ctx, point, key)
+		if err != nil {
+			return err
+		}
+		versions = []version{{point.Seq, state.Document(key)}}
+		if p.upTo <= point.Seq {
+			return nil
+		}
+		q := Query{Keys: []events.Key{key}, From: Point{Seq: point.Seq + 1}, To: Point{Seq: p.upTo}}
+		return p.history.History(ctx, q, func(rec *events.Recorded) error {
+			events.Apply(state, rec.Envelope, rec.Event)
+			versions = append(versions, version{rec.Seq, state.Document(key)})
+			return nil
+		})
+	})
+	return versions, err
 }

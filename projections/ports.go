@@ -15,6 +15,9 @@ var (
 	// ErrTooMany is returned by Bucket.Read when the keys match more documents
 	// than one isolated answer can hold.
 	ErrTooMany = errors.New("projections: more documents than one read can give")
+	// ErrForged is returned by Purged.Newest where the entry is no longer what was
+	// written: somebody else's message has taken its place.
+	ErrForged = errors.New("projections: overwritten by a message that no epum wrote")
 	// ErrNotFound is returned when the log has no event, or the bucket no
 	// document, where one was asked for.
 	ErrNotFound = errors.New("projections: not found")
@@ -55,12 +58,33 @@ type Source interface {
 	Keys(ctx context.Context, after, upTo uint64, seen func(events.Key)) error
 }
 
+// Point is a point of the log: a sequence, or where the log was at a time. The zero
+// Point is none.
+type Point struct {
+	Seq  uint64
+	Time time.Time // stream time; zero: Seq says it
+}
+
+// Query says which events of the log are wanted.
+type Query struct {
+	// Keys are those of the aggregates. In each, "*" stands for any token and a ">" at
+	// the end for all that follow; no two may match one key. None: all messages.
+	Keys []events.Key
+	From Point // the first event; at a time: the first one from then on; zero: the log's first
+	To   Point // the last event; at a time: the last one till then; zero, or beyond the log: its last one now
+	// Follow asks for what comes after the last one too, until ctx ends. To is then
+	// not looked at.
+	Follow bool
+}
+
 // History reads what was. It is safe for concurrent use.
 type History interface {
-	// History calls each with every event of one key up to a sequence, in order,
-	// read from the log's leader. The error wraps ErrNoQuorum where it does not
-	// answer.
-	History(ctx context.Context, key events.Key, upTo uint64, each func(events.Envelope, events.Event)) error
+	// History calls each with every event that a query asks for, in order and from one
+	// goroutine, until each fails or ctx ends; then it returns the reason. No event is
+	// left out that the log's leader had when it was asked. The error wraps ErrNoQuorum
+	// where it does not answer. What each gets is used again once each has returned; what
+	// that points to is not.
+	History(ctx context.Context, q Query, each func(*events.Recorded) error) error
 }
 
 // Entry is one key of the state bucket.
@@ -90,6 +114,16 @@ type Bucket interface {
 	// the checkpoint's new revision. It fails with an *events.ConflictError
 	// where somebody else moved the checkpoint. At most 999 entries.
 	Write(ctx context.Context, entries []Entry, checkpoint []byte, revision uint64) (uint64, error)
+}
+
+// Purged is the bucket of the snapshot that stands for the events that were purged
+// from the log. It is safe for concurrent use.
+type Purged interface {
+	Bucket
+	// Newest gives one entry as the bucket's leader has it; ErrNotFound where there
+	// is none, ErrForged where no Write has written it, ErrNoQuorum where nobody can
+	// say.
+	Newest(ctx context.Context, key events.Key) (Entry, error)
 }
 
 // LastEvent is the last event of one aggregate, as the log's leader has it.

@@ -177,7 +177,7 @@ type batch struct {
 
 // set makes the bucket hold a state with a checkpoint, which may be changed.
 func (b *memBucket) set(s *events.State, more ...func(*projections.Checkpoint)) {
-	c := projections.Checkpoint{Seq: s.Seq, Time: s.Time, EventID: fmt.Sprint("id", s.Seq), Created: created, FoldVersion: events.FoldVersion}
+	c := projections.Checkpoint{Seq: s.Seq, Time: s.Time, EventID: fmt.Sprint("id", s.Seq), Digest: s.Digest, Created: created, FoldVersion: events.FoldVersion}
 	for _, change := range more {
 		change(&c)
 	}
@@ -235,6 +235,17 @@ func (b *memBucket) All(_ context.Context, each func(projections.Entry) error) e
 	return nil
 }
 
+func (b *memBucket) Newest(ctx context.Context, key events.Key) (projections.Entry, error) {
+	entries, err := b.Read(ctx, key)
+	if err == nil && len(entries) == 0 {
+		err = projections.ErrNotFound
+	}
+	if err != nil {
+		return projections.Entry{}, err
+	}
+	return entries[0], nil
+}
+
 func (b *memBucket) Strays(context.Context, uint64) ([]events.Key, uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -274,7 +285,7 @@ func (b *memBucket) Write(_ context.Context, entries []projections.Entry, checkp
 // follow starts a replica and returns when it has caught up.
 func follow(t *testing.T, log *memLog, bucket *memBucket) *projections.Replica {
 	t.Helper()
-	r := projections.NewReplica(log, bucket, slog.New(slog.DiscardHandler))
+	r := projections.NewReplica(log, bucket, &memBucket{}, slog.New(slog.DiscardHandler))
 	started := make(chan struct{})
 	run(t, func(ctx context.Context) { _ = r.Run(ctx, func() { close(started) }) })
 	select {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"time"
@@ -130,6 +132,11 @@ func (p *Projector) takeOver(ctx context.Context) error {
 	if err := p.replica.WaitFor(ctx, end.Seq); err != nil {
 		return err
 	}
+	if checkpoint.Rebuild != "" {
+		if err := p.replica.waitRebuilt(ctx, checkpoint.Rebuild); err != nil {
+			return err
+		}
+	}
 	if err == nil {
 		err = checkpoint.check(ctx, p.source, end)
 	}
@@ -172,6 +179,10 @@ func (p *Projector) rewrite(ctx context.Context) error {
 	keys := map[events.Key]uint64{}
 	err := p.bucket.All(ctx, func(e Entry) error {
 		if e.Key == events.CheckpointKey {
+			var c Checkpoint
+			if err := json.Unmarshal(e.Value, &c); err == nil && c.Rebuild != p.checkpoint.Rebuild {
+				return fmt.Errorf("projections: the rebuild %s was asked for meanwhile", c.Rebuild)
+			}
 			p.revision = e.Revision
 		} else if documented(e.Key) {
 			keys[e.Key] = 0
@@ -182,7 +193,7 @@ func (p *Projector) rewrite(ctx context.Context) error {
 		return err
 	}
 	// Until the last batch is in, no reader may trust the bucket.
-	p.checkpoint = Checkpoint{FoldVersion: -1}
+	p.checkpoint = Checkpoint{FoldVersion: askedVersion, Rebuild: p.checkpoint.Rebuild}
 	snap, err := p.snapshot(func(s *events.State) map[events.Key]uint64 {
 		for k := range s.Documents() {
 			keys[k] = 0
@@ -271,7 +282,8 @@ func (p *Projector) snapshot(keys func(*events.State) map[events.Key]uint64) (sn
 		return snapshot{}, events.ErrDeposed
 	}
 	snap := snapshot{keys: keys(r.state), checkpoint: Checkpoint{
-		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Created: r.created, FoldVersion: events.FoldVersion,
+		Seq: r.state.Seq, Time: r.state.Time, EventID: r.lastID, Digest: r.state.Digest, Created: r.created,
+		FoldVersion: events.FoldVersion, Rebuild: p.checkpoint.Rebuild,
 	}}
 	snap.documents = make(map[events.Key]events.Document, len(snap.keys))
 	for k := range snap.keys {
@@ -295,22 +307,42 @@ func (p *Projector) write(ctx context.Context, snap snapshot) error {
 func (p *Projector) writeAll(ctx context.Context, snap snapshot) error {
 	between := p.checkpoint
 	between.To, between.ToEventID = snap.checkpoint.Seq, snap.checkpoint.EventID
-	var batch []Entry
-	bytes := 0
-	for k := range snap.keys {
+	return inBatches(snap.entries, func(batch []Entry, last bool) error {
+		if last {
+			return p.writeBatch(ctx, batch, snap.checkpoint)
+		}
+		return p.writeBatch(ctx, batch, between)
+	})
+}
+
+// entries gives what writes the snapshot.
+func (s snapshot) entries(yield func(Entry) bool) {
+	for k := range s.keys {
 		e := Entry{Key: k}
-		if d := snap.documents[k]; d != nil {
+		if d := s.documents[k]; d != nil {
 			e.Value = d.AppendJSON(make([]byte, 0, usualDocument))
 		}
+		if !yield(e) {
+			return
+		}
+	}
+}
+
+// inBatches writes entries, each time as many as one atomic batch takes. The last
+// batch may be empty.
+func inBatches(entries iter.Seq[Entry], write func(batch []Entry, last bool) error) error {
+	var batch []Entry
+	bytes := 0
+	for e := range entries {
 		if len(batch) == batchEntries || bytes+len(e.Value) > batchBytes {
-			if err := p.writeBatch(ctx, batch, between); err != nil {
+			if err := write(batch, false); err != nil {
 				return err
 			}
 			batch, bytes = nil, 0
 		}
 		batch, bytes = append(batch, e), bytes+len(e.Value)
 	}
-	return p.writeBatch(ctx, batch, snap.checkpoint)
+	return write(batch, true)
 }
 
 // documented reports whether a key is of something that can have a document. Any

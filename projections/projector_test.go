@@ -43,7 +43,7 @@ func checkBucket(t *testing.T, log *memLog, bucket *memBucket) {
 		t.Errorf("bucket (-fold +bucket):\n%s", diff)
 	}
 	last := log.entries[len(log.entries)-1].env
-	if diff := cmp.Diff(projections.Checkpoint{Seq: s.Seq, Time: s.Time, EventID: last.ID, Created: created, FoldVersion: events.FoldVersion}, c); diff != "" {
+	if diff := cmp.Diff(projections.Checkpoint{Seq: s.Seq, Time: s.Time, EventID: last.ID, Digest: s.Digest, Created: created, FoldVersion: events.FoldVersion}, c); diff != "" {
 		t.Errorf("checkpoint: %s", diff)
 	}
 }
@@ -183,7 +183,7 @@ func TestProjector_ManyDocuments(t *testing.T) {
 		checkpoint := func(seq, to int, version int) projections.Checkpoint {
 			c := projections.Checkpoint{FoldVersion: version, Seq: uint64(seq), To: uint64(to)}
 			if seq > 0 {
-				c.Created, c.Time, c.EventID = created, at(seq), fmt.Sprint("id", seq)
+				c.Created, c.Time, c.EventID, c.Digest = created, at(seq), fmt.Sprint("id", seq), log.fold(seq).Digest
 			}
 			if to > 0 {
 				c.ToEventID = fmt.Sprint("id", to)

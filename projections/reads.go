@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,7 +157,7 @@ func (r *Reader) read(ctx context.Context, keys []events.Key, see func(*events.S
 		end, err := r.replica.End(ctx)
 		asked <- answer{end, err}
 	}()
-	state, asOf, usable := r.fromBucket(ctx, keys)
+	state, asOf, rebuild, usable := r.fromBucket(ctx, keys)
 	a := <-asked
 	if a.err != nil {
 		return a.err
@@ -168,28 +169,42 @@ func (r *Reader) read(ctx context.Context, keys []events.Key, see func(*events.S
 	if err := r.replica.WaitFor(ctx, a.end); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoQuorum, err)
 	}
+	if rebuild != "" {
+		if err := r.replica.waitRebuilt(ctx, rebuild); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoQuorum, err)
+		}
+	}
 	r.replica.View(func(s *events.State) { see(s, AsOf{Seq: s.Seq, Time: s.Time}) })
 	return nil
 }
 
 // fromBucket gives a state of just the documents of the keys; usable is false
 // where the bucket is between two states, of another log or version, or cannot
-// give them all at once.
-func (r *Reader) fromBucket(ctx context.Context, keys []events.Key) (state *events.State, asOf AsOf, usable bool) {
+// give them all at once. rebuild is that which the bucket came of: a replica that has not
+// folded the log since knows no better than the bucket did before.
+func (r *Reader) fromBucket(ctx context.Context, keys []events.Key) (state *events.State, asOf AsOf, rebuild string, usable bool) {
 	entries, err := r.bucket.Read(ctx, append(keys, events.CheckpointKey)...)
+	if errors.Is(err, ErrTooMany) {
+		if c, _, err := readCheckpoint(ctx, r.bucket); err == nil && c.FoldVersion == events.FoldVersion {
+			rebuild = c.Rebuild
+		}
+	}
 	if err != nil {
-		return nil, AsOf{}, false
+		return nil, AsOf{}, rebuild, false
 	}
 	state = events.NewState()
 	c, err := loadEntries(state, entries)
+	if c.FoldVersion == events.FoldVersion {
+		rebuild = c.Rebuild
+	}
 	if err != nil {
-		return nil, AsOf{}, false
+		return nil, AsOf{}, rebuild, false
 	}
 	r.replica.mu.RLock()
 	created := r.replica.created
 	r.replica.mu.RUnlock()
 	usable = c.FoldVersion == events.FoldVersion && c.To == 0 && c.Created.Equal(created) && !r.replica.refused(c)
-	return state, AsOf{Seq: c.Seq, Time: c.Time}, usable
+	return state, AsOf{Seq: c.Seq, Time: c.Time}, rebuild, usable
 }
 
 func limitOr(limit int) int {

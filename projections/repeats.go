@@ -45,6 +45,22 @@ func horizon(now time.Time) time.Time {
 	return now.Add(-repeatWindow)
 }
 
+// all gives what is remembered, oldest first.
+func (r *repeats) all() []remembered {
+	ids := make([]remembered, 0, len(r.queue)-r.head)
+	for _, q := range r.queue[r.head:] {
+		ids = append(ids, remembered{ID: q.id, Seq: r.seqs[q.id], Time: q.time})
+	}
+	return ids
+}
+
+// restore puts back what all gave.
+func (r *repeats) restore(ids []remembered) {
+	for _, id := range ids {
+		r.remember(events.Envelope{CausationID: id.ID, Seq: id.Seq, Time: id.Time})
+	}
+}
+
 // remember keeps the id of an event, with the first sequence that it had, and
 // forgets those that have become too old.
 func (r *repeats) remember(env events.Envelope) {

@@ -28,6 +28,7 @@ const (
 type Replica struct {
 	source *steady
 	bucket Bucket
+	origin *Origin
 	log    *slog.Logger
 
 	mu      sync.RWMutex
@@ -41,6 +42,10 @@ type Replica struct {
 	// rejected is the bucket's checkpoint where it was found to be of no use:
 	// until a projector has written another, nobody may read the bucket.
 	rejected Checkpoint
+	gap      uint64         // the first event behind a gap in the log, where there is one to be explained
+	gapless  uint64         // up to this event no gap has to be explained: nobody can
+	rebuild  string         // the last rebuild after which the log was folded, or the bucket read
+	second   *refold        // a second fold that is kept where the first is; nil: there is none
 	feeds    map[*Feed]bool // who wants to hear of changes
 	waiters  waiters        // who waits for a sequence
 
@@ -49,9 +54,9 @@ type Replica struct {
 }
 
 // NewReplica makes a replica that is empty until Run has started it.
-func NewReplica(source Source, bucket Bucket, log *slog.Logger) *Replica {
+func NewReplica(source Source, bucket Bucket, purged Purged, log *slog.Logger) *Replica {
 	return &Replica{
-		source: &steady{Source: source}, bucket: bucket, log: log,
+		source: &steady{Source: source}, bucket: bucket, origin: NewOrigin(purged), log: log,
 		state: events.NewState(), repeats: newRepeats(),
 		feeds:  map[*Feed]bool{},
 		retail: make(chan struct{}, 1),
@@ -163,8 +168,9 @@ func (r *Replica) openAnew() {
 	}
 }
 
-// apply folds one event and wakes whom it concerns.
-func (r *Replica) apply(env events.Envelope, ev events.Event) {
+// apply folds one event and wakes whom it concerns. It is false where events before
+// it are missing: then nothing more is folded until follow has found out why.
+func (r *Replica) apply(env events.Envelope, ev events.Event) bool {
 	if u, ok := ev.(events.Unknown); ok {
 		r.log.Error("event of a type this version does not know", "seq", env.Seq, "key", env.Key, "type", u.Name, "error", u.Err)
 	}
@@ -173,6 +179,10 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if env.Seq > r.state.Seq+1 && env.Seq > r.gapless {
+		r.gap = env.Seq
+		return false
+	}
 	if r.repeats.from.IsZero() {
 		r.repeats.from = env.Time
 	}
@@ -186,6 +196,10 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 	if env.Seq > r.state.Seq { // else read back for its command id alone
 		events.Apply(r.state, env, ev)
 		r.lastID = env.ID
+		if r.second != nil {
+			events.Apply(r.second.state, env, ev)
+			r.meet()
+		}
 		for f := range r.feeds {
 			f.add(env)
 		}
@@ -194,6 +208,7 @@ func (r *Replica) apply(env events.Envelope, ev events.Event) {
 		close(r.waiters[0].done)
 		heap.Pop(&r.waiters)
 	}
+	return true
 }
 
 // Run starts the replica from bucket and log, calls started once it has caught
@@ -203,6 +218,7 @@ func (r *Replica) Run(ctx context.Context, started func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var keeper sync.WaitGroup
 	keeper.Go(func() { r.source.keep(ctx) })
+	keeper.Go(func() { r.watchRebuild(ctx) })
 	defer func() { cancel(); keeper.Wait() }()
 	for ctx.Err() == nil {
 		if err := r.start(ctx); err != nil {
@@ -218,8 +234,11 @@ func (r *Replica) Run(ctx context.Context, started func()) error {
 				started = nil
 			}
 		})
-		if errors.Is(err, errOtherLog) {
+		switch {
+		case errors.Is(err, errOtherLog):
 			r.log.Error("the log is not the one this replica has folded: starting anew from it", "error", err)
+		case errors.Is(err, ErrPurged):
+			r.log.Warn("the log was purged beyond what this replica has folded: starting anew from its snapshot", "error", err)
 		}
 	}
 	return ctx.Err()
@@ -231,11 +250,11 @@ func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := r.checkLog(ctx)
-		if errors.Is(err, errOtherLog) {
-			return err
-		}
 		if err == nil {
 			err = r.tail(ctx, caughtUp)
+		}
+		if errors.Is(err, errOtherLog) || errors.Is(err, ErrPurged) {
+			return err
 		}
 		if ctx.Err() == nil && err != nil {
 			r.log.Warn("tail of the log broke, opening it anew", "seq", r.Applied(), "error", err)
@@ -248,8 +267,8 @@ func (r *Replica) follow(ctx context.Context, caughtUp func()) error {
 	return ctx.Err()
 }
 
-func (r *Replica) tail(ctx context.Context, caughtUp func()) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (r *Replica) tail(whole context.Context, caughtUp func()) error {
+	ctx, cancel := context.WithCancel(whole)
 	defer cancel()
 	select {
 	case <-r.retail: // meant for the tail before
@@ -278,9 +297,18 @@ func (r *Replica) tail(ctx context.Context, caughtUp func()) error {
 		start.Since = horizon(r.state.Time)
 	}
 	r.mu.RUnlock()
-	err := r.source.Tail(ctx, start, r.apply)
+	gap := false
+	err := r.source.Tail(ctx, start, func(env events.Envelope, ev events.Event) {
+		if !gap && !r.apply(env, ev) {
+			gap = true
+			cancel()
+		}
+	})
 	cancel()
 	watchers.Wait()
+	if gap {
+		return r.explainGap(whole)
+	}
 	return err
 }
 

@@ -178,7 +178,7 @@ func TestReplica_StartWithoutQuorum(t *testing.T) {
 // starting is follow for a replica that does not catch up at once.
 func starting(t *testing.T, log *memLog) (r *projections.Replica, ready func() bool) {
 	t.Helper()
-	r = projections.NewReplica(log, &memBucket{}, slog.New(slog.DiscardHandler))
+	r = projections.NewReplica(log, &memBucket{}, &memBucket{}, slog.New(slog.DiscardHandler))
 	var started atomic.Bool
 	run(t, func(ctx context.Context) { _ = r.Run(ctx, func() { started.Store(true) }) })
 	return r, started.Load
@@ -200,7 +200,7 @@ func (b *brittle) Tail(context.Context, projections.TailStart, func(events.Envel
 func TestReplica_BrittleTail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &brittle{memLog: newLog()}
-		r := projections.NewReplica(log, &memBucket{}, slog.New(slog.DiscardHandler))
+		r := projections.NewReplica(log, &memBucket{}, &memBucket{}, slog.New(slog.DiscardHandler))
 		run(t, func(ctx context.Context) { _ = r.Run(ctx, nil) })
 		time.Sleep(10 * time.Second)
 		if n := log.opened.Load(); n < 15 || n > 30 {

@@ -193,7 +193,7 @@ func (e *epum) replay(b *testing.B, last uint64) (rate, heap float64) {
 	}
 	defer cell.Close()
 	before := heapInUse()
-	replica := projections.NewReplica(cell.Log(), noBucket{cell.State()}, logger())
+	replica := projections.NewReplica(cell.Log(), noBucket{cell.State()}, cell.Purged(), logger())
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	began := time.Now()

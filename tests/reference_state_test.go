@@ -217,7 +217,7 @@ func (e *epum) writer(process string) (*projections.Replica, *jetstream.Log) {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(cell.Close)
-	replica := projections.NewReplica(cell.Log(), cell.State(), logger())
+	replica := projections.NewReplica(cell.Log(), cell.State(), cell.Purged(), logger())
 	ctx, cancel := context.WithCancel(context.Background())
 	started, done := make(chan struct{}), make(chan struct{})
 	go func() {

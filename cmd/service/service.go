@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/commands/natsapi"
 	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/engines/explain"
 	"github.com/seed-524e47bf/epum/engines/passes"
 	"github.com/seed-524e47bf/epum/engines/sensors"
 	"github.com/seed-524e47bf/epum/events"
@@ -140,7 +142,7 @@ func (s *Service) start(ctx context.Context) error {
 	if s.sources, err = s.cfg.sources(ctx); err != nil {
 		return err
 	}
-	s.replica = projections.NewReplica(s.events, s.bucket, s.log)
+	s.replica = projections.NewReplica(s.events, s.bucket, s.cell.Purged(), s.log)
 	s.reader = projections.NewReader(s.replica, s.bucket, s.cell.Samples())
 	s.handler = &commands.Handler{Log: s.events, Replica: s.replica, Engines: s.engines, NewID: newID}
 
@@ -215,7 +217,7 @@ func (s *Service) serveAPI() error {
 	var err error
 	s.api, err = natsapi.Serve(s.nc, natsapi.Config{
 		Prefix: s.cfg.Prefix, Version: Version, DefaultUser: s.cfg.DefaultUser,
-		Handler: s.handler, Reads: s.reader, Engines: s.engines, Status: s.status, Logger: s.log,
+		Handler: s.handler, Reads: s.reader, Past: projections.NewChronicle(s.events, s.cell.Purged()), Samples: s.cell.Samples(), Engines: s.engines, Status: s.status, Logger: s.log,
 	})
 	if err != nil {
 		return err
@@ -248,7 +250,7 @@ func (s *Service) lead() *passes.Leader {
 // onTerm starts what a leader does beside the passes. What ends it does not wait,
 // for the next leader does: two that overlap do no harm.
 func (s *Service) onTerm(t *passes.Term) (end func(), err error) {
-	calls := natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat, Logger: s.log}
+	calls := natsapi.LeaderCalls{Run: runPass(t), Orphan: t.Orphan, Heartbeat: t.Heartbeat, Failure: failure(t), Logger: s.log}
 	stop, err := natsapi.ServeLeader(s.nc, s.cfg.Prefix, calls)
 	if err != nil {
 		return nil, err
@@ -271,6 +273,18 @@ func runPass(t *passes.Term) func(context.Context, string) (natsapi.PassResult, 
 			Pass: pass, Domains: r.Domains, Launched: r.Launched, Terminated: r.Terminated, Changed: r.Changed,
 			Errors: r.Errors, Seq: r.Seq, DurationMS: r.Duration.Milliseconds(),
 		}, err
+	}
+}
+
+// failure tells how engines have failed in a term.
+func failure(t *passes.Term) func(events.DomainID) *explain.Failure {
+	return func(id events.DomainID) *explain.Failure {
+		f, failed := t.Failure(id)
+		if !failed {
+			return nil
+		}
+		line, _, _ := strings.Cut(f.Err.Error(), "\n") // without the stack of a panic, which the log has
+		return &explain.Failure{Time: f.Time, Error: line}
 	}
 }
 

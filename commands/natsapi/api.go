@@ -16,6 +16,7 @@ import (
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 // The operations that are no commands (design §3).
@@ -68,22 +69,25 @@ type Config struct {
 	DefaultUser string        // who the caller token "-" means; "": nobody
 	Handler     *commands.Handler
 	Reads       Reader
-	Engines     *engines.Registry // documents the engines of definitions
+	Past        *projections.Chronicle
+	Samples     projections.Samples // what was last read of the metrics; nil: not known
+	Engines     *engines.Registry   // documents the engines of definitions
 	Status      func(context.Context) (Status, error)
 	Logger      *slog.Logger // nil: slog.Default()
 }
 
 // API is the endpoints of one process.
 type API struct {
-	nc      *nats.Conn
-	conf    Config
-	replies replies
-	service micro.Service
-	ctx     context.Context // ends when Stop gives up waiting
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	begun   atomic.Uint64 // requests taken so far
-	stats   map[string]*opStats
+	nc       *nats.Conn
+	conf     Config
+	replies  replies
+	service  micro.Service
+	ctx      context.Context // ends when Stop gives up waiting
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	begun    atomic.Uint64 // requests taken so far
+	readings *gate
+	stats    map[string]*opStats
 }
 
 // Serve starts the endpoints and returns when requests reach them. They answer
@@ -98,7 +102,7 @@ func Serve(nc *nats.Conn, conf Config) (*API, error) {
 	if conf.Logger == nil {
 		conf.Logger = slog.Default()
 	}
-	a := &API{nc: nc, conf: conf, replies: replies{nc, conf.Prefix, conf.Logger}, stats: map[string]*opStats{}}
+	a := &API{nc: nc, conf: conf, replies: replies{nc, conf.Prefix, conf.Logger}, stats: map[string]*opStats{}, readings: newGate()}
 	for op := range a.operations() {
 		a.stats[op] = &opStats{}
 	}
@@ -144,6 +148,8 @@ func (a *API) operations() map[string]answer {
 		OpDescribeDefinition: a.describeDefinition,
 		OpStatus:             a.status,
 		OpRunPass:            a.runPass,
+		OpHistory:            a.history,
+		OpExplain:            a.explainOp,
 	}
 	for _, op := range commands.Ops {
 		ops[op] = a.command

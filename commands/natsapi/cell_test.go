@@ -69,11 +69,11 @@ func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
 	}
 	t.Cleanup(js.Close)
 	c.log, c.inbox = js.Log(), js.Inbox()
-	c.replica = projections.NewReplica(c.log, js.State(), quiet)
+	c.replica = projections.NewReplica(c.log, js.State(), js.Purged(), quiet)
 	c.reader = projections.NewReader(c.replica, js.State(), nil)
 	c.run(t)
 	conf := natsapi.Config{
-		DefaultUser: "root", Reads: c.reader, Engines: known(), Logger: quiet,
+		DefaultUser: "root", Reads: c.reader, Past: projections.NewChronicle(c.log, js.Purged()), Engines: known(), Logger: quiet,
 		Handler: &commands.Handler{Log: c.log, Replica: c.replica, Engines: known(), NewID: uuid.NewString},
 		Status: func(ctx context.Context) (natsapi.Status, error) {
 			counts := c.reader.Counts(time.Hour)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 const (
@@ -50,11 +51,18 @@ func NewClient(nc *nats.Conn, prefix events.Prefix, caller string) *Client {
 // Option changes one call.
 type Option func(*call)
 
-type call struct{ commandID string }
+type call struct {
+	commandID string
+	patient   bool
+}
 
 // WithCommandID gives a command an id of the caller's own: repeated within two
 // minutes it is carried out once.
 func WithCommandID(id string) Option { return func(c *call) { c.commandID = id } }
+
+// Patiently has a second copy of a read sent only when the service must have given the
+// first one up: for what may take seconds, where a copy would take as long again.
+func Patiently(c *call) { c.patient = true }
 
 // Do carries out a command and gives its event's sequence. It sends the command
 // with an id (a fresh one, or WithCommandID's) and, where the outcome is
@@ -104,6 +112,7 @@ type pageRequest struct {
 	DomainID string `json:"domain_id,omitempty"`
 	After    string `json:"after,omitempty"`
 	Limit    int    `json:"limit,omitempty"`
+	AsOf     any    `json:"as_of,omitempty"`
 }
 
 // ListDomains gives the names of the caller's domains that come after a name,
@@ -166,6 +175,14 @@ func (c *Client) DescribeDomain(ctx context.Context, name, after string, limit i
 	return doc, c.ask(ctx, OpDescribeDomain, pageRequest{DomainID: name, After: after, Limit: limit}, doc)
 }
 
+// DescribeDomainAsOf is DescribeDomain as of a point of the log, without what was read
+// of the metrics. It is a 400 where the point is yet to come.
+func (c *Client) DescribeDomainAsOf(ctx context.Context, name string, p projections.Point, after string, limit int) (*DomainDocument, error) {
+	doc := &DomainDocument{}
+	request := pageRequest{DomainID: name, After: after, Limit: limit, AsOf: PointJSON(p)}
+	return doc, c.ask(ctx, OpDescribeDomain, request, doc, Patiently)
+}
+
 // DescribeDefinition gives a definition and its engine's documentation.
 func (c *Client) DescribeDefinition(ctx context.Context, name string) (*DefinitionDocument, error) {
 	doc := &DefinitionDocument{}
@@ -190,8 +207,8 @@ func (c *Client) RunPass(ctx context.Context, pass string) (*PassResult, error) 
 	return r, c.ask(ctx, OpRunPass, passRequest{pass}, r)
 }
 
-func (c *Client) ask(ctx context.Context, op string, request, into any) error {
-	data, err := c.Call(ctx, op, request)
+func (c *Client) ask(ctx context.Context, op string, request, into any, opts ...Option) error {
+	data, err := c.Call(ctx, op, request, opts...)
 	if err != nil {
 		return err
 	}
@@ -225,6 +242,8 @@ func firstTry(op string, call call) time.Duration {
 	switch {
 	case op == OpRunPass:
 		return passTryTimeout
+	case call.patient || op == OpHistory || op == OpExplain:
+		return requestTimeout + time.Second
 	case call.commandID == "" && slices.Contains(commands.Ops, op):
 		return 0
 	}

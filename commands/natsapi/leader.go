@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/engines/explain"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -30,7 +31,8 @@ const (
 	// headerPulse marks a message that says no more than that.
 	headerPulse = "Epum-Pulse"
 
-	opOrphan = "orphan"
+	opOrphan  = "orphan"
+	opFailure = "failure"
 )
 
 // Passes are the names that run_pass takes.
@@ -129,7 +131,10 @@ type LeaderCalls struct {
 	Run       func(ctx context.Context, pass string) (PassResult, error)
 	Orphan    func(nodeID, site string)        // hears of each orphan reported by any process
 	Heartbeat func(nodeID string, body []byte) // hears of each heartbeat of an instance
-	Logger    *slog.Logger                     // nil: slog.Default()
+	// Failure says how a domain's engine failed last, where it has not decided since;
+	// nil: it has not failed. Without it no engine ever has.
+	Failure func(events.DomainID) *explain.Failure
+	Logger  *slog.Logger // nil: slog.Default()
 }
 
 // ServeLeader answers the calls that only the leader can: a leader starts it
@@ -163,6 +168,11 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 			var o orphanReport
 			if json.Unmarshal(msg.Data, &o) == nil && events.CheckName(o.NodeID) == nil && (o.Site == "" || events.CheckName(o.Site) == nil) {
 				calls.Orphan(o.NodeID, o.Site)
+			}
+		},
+		prefix.LeaderCall(opFailure): func(msg *nats.Msg) {
+			if err := answers.failure(msg, calls.Failure); err != nil {
+				_ = answers.refuse(msg.Reply, commands.AsError(err)) // as above
 			}
 		},
 		prefix.AllHeartbeats(): func(msg *nats.Msg) {

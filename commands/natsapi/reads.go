@@ -72,10 +72,15 @@ func (a *API) list(what string, names []string, next string) ([]byte, error) {
 func (a *API) describeDomain(ctx context.Context, r *request) ([]byte, error) {
 	name := r.form.Name("domain_id")
 	after, limit := page(r.form)
+	point := r.form.Point("as_of")
 	if err := r.form.Done(); err != nil {
 		return nil, err
 	}
-	doc, err := a.conf.Reads.DescribeDomain(ctx, events.DomainID{Owner: r.caller, Name: name}, after, limit)
+	id := events.DomainID{Owner: r.caller, Name: name}
+	if point != (projections.Point{}) {
+		return a.describePast(ctx, id, point, after, limit)
+	}
+	doc, err := a.conf.Reads.DescribeDomain(ctx, id, after, limit)
 	if errors.Is(err, projections.ErrNotFound) {
 		return nil, commands.ErrNotFound.With("you have no domain %q", name)
 	}

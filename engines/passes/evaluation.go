@@ -52,6 +52,7 @@ func (e *evaluation) run() {
 		e.term.look(id, now, &l)
 		if l.domain == nil {
 			delete(e.term.engines, id)
+			e.term.failures.forget(id)
 			continue
 		}
 		if l.unknown {
@@ -76,6 +77,9 @@ func (e *evaluation) run() {
 		r.busy.Store(false)
 		if err == nil && unit != nil {
 			err = unit.encode()
+		}
+		if err == nil {
+			e.term.failures.forget(id)
 		}
 		if unit != nil || err != nil {
 			e.units <- outcome{id: id, unit: unit, err: err}

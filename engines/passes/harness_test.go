@@ -60,6 +60,10 @@ func (noBucket) Read(context.Context, ...events.Key) ([]projections.Entry, error
 	return nil, projections.ErrNotFound
 }
 
+func (noBucket) Newest(context.Context, events.Key) (projections.Entry, error) {
+	return projections.Entry{}, projections.ErrNotFound
+}
+
 // bench is a term with an outbox, a clock that the test drives, and what was sent.
 type bench struct {
 	t    testing.TB
@@ -89,7 +93,7 @@ func (b *bench) Send(subject string, headers map[string][]string, body []byte) e
 func newBench(t testing.TB) *bench {
 	b := &bench{t: t, log: &fed{events: make(chan fedEvent)}, now: began}
 	logger := slog.New(slog.DiscardHandler)
-	replica := projections.NewReplica(b.log, noBucket{}, logger)
+	replica := projections.NewReplica(b.log, noBucket{}, noBucket{}, logger)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -106,6 +106,7 @@ func (p *packer) add(ctx context.Context, o outcome) error {
 // failed notes an engine that hurt its own domain, and no other.
 func (p *packer) failed(id events.DomainID, err error) {
 	p.result.Errors++
+	p.term.failures.note(id, Failure{Time: p.term.now(time.Time{}).UTC(), Err: err})
 	p.term.Logger.Error("engine failed", "owner", id.Owner, "domain", id.Name, "pass", p.pass, "error", err)
 }
 

@@ -47,6 +47,7 @@ type Term struct {
 	changes  *projections.Feed        // the instances and domains that changed, for outbox and doctor
 	again    map[events.DomainID]bool // to be decided as soon as the last append is folded
 	wake     *alarms                  // to be decided then: a back-off ends
+	failures failures
 	periodic []*periodic
 
 	runs    chan run

@@ -1,5 +1,6 @@
-// Package cli is the epum command: the service itself (serve, agent) and its
-// client (domain, definition, result, status, pass, dead).
+// Package cli is the epum command: the service itself (serve, agent), its client
+// (domain, definition, history, explain, diff, result, status, pass), and what an
+// operator does with the cell's streams themselves (dead, verify, rebuild, archive).
 //
 // A client command opens a session, sends one request (or one a page), and
 // prints the reply as a table or as it came. Every failure is one line on
@@ -95,7 +96,9 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.agentCommand(),
 		a.domainCommand(), a.definitionCommand(),
+		a.historyCommand(), a.explainCommand(), a.diffCommand(), a.archiveCommand(),
 		a.resultCommand(), a.statusCommand(), a.passCommand(), a.deadCommand(),
+		a.verifyCommand(), a.rebuildCommand(),
 		a.completionCommand(), a.versionCommand(),
 	)
 	root.InitDefaultHelpCmd()

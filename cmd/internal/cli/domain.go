@@ -34,7 +34,7 @@ func (a *app) domain(do func(s *session, args []string) error) func(*cobra.Comma
 func (a *app) withDomain(ctx context.Context, name string, do func(s *session) error) error {
 	return a.with(ctx, nil, func(s *session) error {
 		err := do(s)
-		if f, ok := errors.AsType[*fault](err); ok && f.code == exitNotFound {
+		if f, ok := errors.AsType[*fault](err); ok && f.code == exitNotFound && !f.final {
 			return &fault{code: f.code, message: fmt.Sprintf("domain %q not found for owner %s; see 'epum domain list'", name, s.owner)}
 		}
 		return err

@@ -62,16 +62,22 @@ func (s *session) list(page paging, op, what string) error {
 
 func (a *app) domainDescribe() *cobra.Command {
 	var page paging
+	var asOf pointFlag
 	cmd := &cobra.Command{
 		Use:   "describe NAME",
 		Short: "Show a domain and its instances",
 		Long: `Show a domain: its config, what its engine last decided and why, and its instances. The age of an instance is the time
-in its present state; the last column says what is known about why it failed.`,
-		Example:           "  epum domain describe shop\n  epum domain describe shop --limit 20\n  epum domain describe shop -o json",
+in its present state; the last column says what is known about why it failed.
+
+With --as-of it shows the domain as it was at a point of the log, from the log alone: all but what was read of its metrics.`,
+		Example:           "  epum domain describe shop\n  epum domain describe shop --limit 20\n  epum domain describe shop --as-of 2h -o json",
 		Args:              exactly(1),
 		ValidArgsFunction: a.completeDomain,
 		RunE: a.domain(func(s *session, args []string) error {
+			page.asOf = asOf.point
+			stop := a.waiting("describe")
 			reply, err := page.read(s, natsapi.OpDescribeDomain, args[0], "instances")
+			stop()
 			if err != nil {
 				return err
 			}
@@ -82,7 +88,13 @@ in its present state; the last column says what is known about why it failed.`,
 			if err := json.Unmarshal(reply, &doc); err != nil {
 				return fmt.Errorf("the reply cannot be read: %w", err)
 			}
-			if err := a.printDomain(doc, s.lastDecision(doc)); err != nil {
+			now, decision := time.Now(), events.Decision{}
+			if asOf.text != "" {
+				now = doc.AsOf.Time
+			} else {
+				decision = s.lastDecision(doc)
+			}
+			if err := a.printDomain(doc, decision, now); err != nil {
 				return err
 			}
 			a.noteNext(doc.Next)
@@ -90,6 +102,7 @@ in its present state; the last column says what is known about why it failed.`,
 		}),
 	}
 	page.flags(cmd, "instances")
+	asOf.flag(cmd)
 	return cmd
 }
 
@@ -158,8 +171,8 @@ func document(ctx context.Context, bucket natsjs.KeyValue, key events.Key) event
 	return doc
 }
 
-func (a *app) printDomain(doc domainDocument, decision events.Decision) error {
-	now := time.Now()
+// printDomain prints a domain as it was at a time.
+func (a *app) printDomain(doc domainDocument, decision events.Decision, now time.Time) error {
 	state := string(doc.EngineState)
 	if doc.EngineState == events.EngineStable {
 		state = a.paint(green, state)

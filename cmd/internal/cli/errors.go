@@ -29,6 +29,7 @@ const (
 type fault struct {
 	code    int
 	message string // one line, without "epum: "; "": nothing to say
+	final   bool   // nobody knows more than the message
 }
 
 func (f *fault) Error() string { return f.message }

@@ -2,9 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-524e47bf/epum/commands/natsapi"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 // pageSize is how many names or instances one request asks for: the most that
@@ -14,7 +18,8 @@ const pageSize = 1000
 // paging is which part of a long list is asked for.
 type paging struct {
 	after string
-	limit int // 0: all
+	limit int               // 0: all
+	asOf  projections.Point // of describe; zero: now
 }
 
 func (p *paging) flags(cmd *cobra.Command, what string) {
@@ -28,6 +33,7 @@ type pageRequest struct {
 	DomainID string `json:"domain_id,omitempty"`
 	After    string `json:"after,omitempty"`
 	Limit    int    `json:"limit"`
+	AsOf     any    `json:"as_of,omitempty"`
 }
 
 // read asks for page after page of what is in the reply's field, and gives one
@@ -37,7 +43,11 @@ func (p *paging) read(s *session, op, domain, field string) (json.RawMessage, er
 	if p.limit < 0 {
 		return nil, usageError("--limit %d is below zero", p.limit)
 	}
-	request := pageRequest{DomainID: domain, After: p.after}
+	request := pageRequest{DomainID: domain, After: p.after, AsOf: natsapi.PointJSON(p.asOf)}
+	var opts []natsapi.Option
+	if request.AsOf != nil {
+		opts = append(opts, natsapi.Patiently)
+	}
 	var first json.RawMessage
 	var all []json.RawMessage
 	for pages := 1; ; pages++ {
@@ -45,7 +55,10 @@ func (p *paging) read(s *session, op, domain, field string) (json.RawMessage, er
 		if p.limit > 0 {
 			request.Limit = min(pageSize, p.limit-len(all))
 		}
-		reply, err := s.call(op, request)
+		reply, err := s.call(op, request, opts...)
+		if f, ok := errors.AsType[*fault](err); ok && request.AsOf != nil {
+			f.final = true // it says when there was one
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +78,19 @@ func (p *paging) read(s *session, op, domain, field string) (json.RawMessage, er
 			return merged(first, field, all, next)
 		}
 		request.After = next
+		if request.AsOf != nil { // what a time stands for may move until it has passed
+			request.AsOf = asOfSeq(reply)
+		}
 	}
+}
+
+// asOfSeq is the sequence that a domain document is as of.
+func asOfSeq(reply json.RawMessage) uint64 {
+	var doc struct {
+		AsOf projections.AsOf `json:"as_of"`
+	}
+	_ = json.Unmarshal(reply, &doc) // which has been read before
+	return doc.AsOf.Seq
 }
 
 func pageOf(reply json.RawMessage, field string) (items []json.RawMessage, next string, err error) {

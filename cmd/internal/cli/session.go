@@ -120,10 +120,10 @@ func (a *app) cellPrefix() (events.Prefix, error) {
 }
 
 // call sends one request and gives the reply's body.
-func (s *session) call(op string, request any) (json.RawMessage, error) {
+func (s *session) call(op string, request any, opts ...natsapi.Option) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.app.timeout)
 	defer cancel()
-	reply, err := s.client.Call(ctx, op, request)
+	reply, err := s.client.Call(ctx, op, request, opts...)
 	if err != nil {
 		return nil, s.fault(op, err)
 	}

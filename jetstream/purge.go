@@ -1,0 +1,105 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
+)
+
+const (
+	// purgePatience bounds one purge: the server walks through what lies between the
+	// first and the last event of a key.
+	purgePatience = time.Minute
+	// purgeShare is how long the server is left to others after a purge, as a multiple
+	// of what that took: it holds up every write to the log.
+	purgeShare = 1
+)
+
+// LastOf is the last event of a key up to some sequence, and how many there are.
+type LastOf struct{ Seq, Count uint64 }
+
+// Lasts gives the last event of each key in the log up to a sequence; it reads headers
+// only, and needs some 200 bytes a key. The error wraps projections.ErrNoQuorum or
+// ErrTailBroken, or is ctx's.
+func (l *Log) Lasts(ctx context.Context, upTo uint64, progress func(seq uint64)) (map[events.Key]LastOf, error) {
+	lasts := map[events.Key]LastOf{}
+	f, err := openFeed(ctx, l.nc, l.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy, HeadersOnly: true}, feedBuffer)
+	if err != nil {
+		return nil, fmt.Errorf("last events of the log: %w", err)
+	}
+	defer f.close()
+	for at := uint64(0); at < upTo; {
+		m, info, err := f.readUntilIdle(ctx)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("last events of the log: %w", err)
+		case m == nil:
+			return nil, fmt.Errorf("last events of the log: %w: it ends at %d, not at %d", projections.ErrNoQuorum, at, upTo)
+		}
+		at = info.seq
+		if key := l.prefix.EventKey(m.Subject); at <= upTo && key != "" {
+			lasts[key] = LastOf{Seq: at, Count: lasts[key].Count + 1}
+		}
+		progress(min(at, upTo))
+	}
+	return lasts, nil
+}
+
+// PurgeBefore removes the events of a key that come before a sequence. It returns only
+// once the server has had as long for others as that took. The error wraps
+// projections.ErrNoQuorum where nobody answers: then it may have been done.
+func (l *Log) PurgeBefore(ctx context.Context, key events.Key, seq uint64) error {
+	if seq < 2 { // to the server, 0 is all of them
+		return nil
+	}
+	request := struct {
+		Filter string `json:"filter"`
+		Before uint64 `json:"seq"`
+	}{l.prefix.Event(key), seq}
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	began := time.Now()
+	err := askAPIFor(ctx, purgePatience, l.nc, "STREAM.PURGE."+l.stream, request, &answer)
+	if err == nil && answer.Error != nil {
+		err = answer.Error
+	}
+	if err != nil {
+		return fmt.Errorf("purge %s before %d: %w", key, seq, err)
+	}
+	if took := time.Since(began); took > time.Millisecond {
+		pause := time.NewTimer(purgeShare * took)
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Untold gives the first event that subscribers may still have to be told of; 0: there
+// is none. Where the queue is gone there is none either.
+func (n *Notices) Untold(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestPatience)
+	defer cancel()
+	c, err := n.js.Consumer(ctx, n.stream, notifyConsumer)
+	if errors.Is(err, natsjs.ErrConsumerNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up the consumer of notifications: %w", err)
+	}
+	info := c.CachedInfo()
+	if info.NumPending == 0 && info.NumAckPending == 0 {
+		return 0, nil
+	}
+	return info.AckFloor.Stream + 1, nil
+}

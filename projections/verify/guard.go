@@ -1,0 +1,104 @@
+package verify
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// checkEpoch checks that an event is of the leader that the log has, if it is a leader's.
+func (c *checker) checkEpoch(r *events.Recorded) {
+	epoch, leads := c.state.Leader().Epoch, leadersOwn[r.Type]
+	switch {
+	case leads && r.Epoch == 0:
+		c.wrong(r, KindEpoch, "only a leader appends %s, and it has no %s", r.Type, events.HeaderCEEpoch)
+	case r.Epoch > 0 && r.Epoch != epoch:
+		c.wrong(r, KindEpoch, "it is of the leader that was elected at %d, and the last election before it is %d: that one was deposed", r.Epoch, epoch)
+	case !leads && len(r.Header[events.HeaderCEEpoch]) > 0 && known(r.Event):
+		c.wrong(r, KindEpoch, "no leader appends %s, and it has the %s %s", r.Type, events.HeaderCEEpoch, r.Header[events.HeaderCEEpoch][0])
+	}
+}
+
+// known reports whether an event is of a type that this version knows.
+func known(ev events.Event) bool {
+	u, unknown := ev.(events.Unknown)
+	return !unknown || u.Err != nil
+}
+
+// leadersOwn are the types of events that only a leader appends.
+var leadersOwn = map[string]bool{
+	events.TypeDomainRemoved: true, events.TypeLaunchRequested: true, events.TypeTerminateRequested: true, events.TypeHealthChanged: true,
+	events.TypeReaped: true, events.TypeDecisionMade: true, events.TypePassCommitted: true,
+}
+
+// rule is the guard that an event has to have (design §6).
+type rule struct {
+	key   events.Key
+	none  bool // there must be none
+	fresh bool // it has to expect that there is nothing
+}
+
+// ruleOf is the rule for an event. It notes which decision an action is of.
+func (c *checker) ruleOf(r *events.Recorded) rule {
+	switch r.Type {
+	case events.TypePassCommitted:
+		return rule{key: events.LeaderKey}
+	case events.TypeLaunchRequested, events.TypeTerminateRequested:
+		first, ok := c.act(r)
+		domain, _, named := r.Key.Parts()
+		switch {
+		case !ok || !named:
+			return rule{} // that is a finding of its own
+		case first:
+			return rule{key: domain.Key()}
+		case r.Type == events.TypeTerminateRequested:
+			return rule{none: true}
+		}
+		return rule{key: r.Key, fresh: true}
+	}
+	return rule{key: r.Key}
+}
+
+// checkGuard checks that an event has the guard that it must have, and that it names the
+// last message on that subject before its append.
+func (c *checker) checkGuard(r *events.Recorded) {
+	want := c.ruleOf(r)
+	text := r.Header[events.HeaderGuard]
+	switch {
+	case want.none && len(text) > 0:
+		c.wrong(r, KindGuard, "it has a guard, which a further termination of a decision has not")
+		return
+	case want == rule{} || want.none:
+		return
+	case len(text) == 0:
+		c.wrong(r, KindGuard, "it has no guard: anything could have been appended before it")
+		return
+	}
+	seq, err := strconv.ParseUint(text[0], 10, 64)
+	key := guardKey(r)
+	switch {
+	case err != nil || len(text) > 1:
+		c.wrong(r, KindGuard, "its guard is no number: %q", text)
+	case key != want.key:
+		c.wrong(r, KindGuard, "its guard is on %s, and has to be on %s", key, want.key)
+	case want.fresh && seq > 0:
+		c.wrong(r, KindGuard, "its guard expects event %d, and has to expect that there is none", seq)
+	case r.Type == events.TypePassCommitted && seq != r.Epoch:
+		c.wrong(r, KindGuard, "its fence is %d, and its leader was elected at %d", seq, r.Epoch)
+	case seq != c.lastOf(key):
+		c.wrong(r, KindGuard, "it was appended behind event %d of %s, and the last one there before it is %d: an event is missing, added or moved",
+			seq, key, c.lastOf(key))
+	case c.batch != nil && c.batch.wrote(c.lastOf(key)):
+		c.wrong(r, KindGuard, "its guard on %s stands behind an event of it in its batch", key)
+	}
+}
+
+// guardKey is the key that a guard is on.
+func guardKey(r *events.Recorded) events.Key {
+	other := r.Header[events.HeaderGuardSubject]
+	if len(other) == 0 {
+		return r.Key
+	}
+	return events.Key(strings.TrimPrefix(other[0], strings.TrimSuffix(r.Subject, string(r.Key))))
+}

@@ -1,0 +1,123 @@
+package verify
+
+import (
+	"strings"
+
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// checkTransition checks that an event can happen to its aggregate as the fold has it.
+func (c *checker) checkTransition(r *events.Recorded) {
+	domain, name, ok := r.Key.Parts()
+	if !ok {
+		c.wrong(r, KindTransition, "its subject names no aggregate")
+		return
+	}
+	if kind := kindOf(r.Type); known(r.Event) && kind != r.Key.Kind() {
+		c.wrong(r, KindTransition, "an event of a %s on the subject of a %s", kind, r.Key.Kind())
+		return
+	}
+	if why := c.impossible(r, domain, name); why != "" {
+		c.wrong(r, KindTransition, "%s: %s", strings.TrimPrefix(r.Type, "epum."), why)
+	}
+}
+
+// kindOf is the kind of aggregate that a type of event is of: its second word.
+func kindOf(typ string) events.Kind {
+	_, rest, _ := strings.Cut(typ, ".")
+	kind, _, _ := strings.Cut(rest, ".")
+	return events.Kind(kind)
+}
+
+// impossible says why an event cannot have happened; "": it can.
+func (c *checker) impossible(r *events.Recorded, domain events.DomainID, name string) string {
+	switch ev := r.Event.(type) {
+	case events.DefinitionAdded:
+		return unless(c.state.Definition(name) == nil, "the definition exists")
+	case events.DefinitionUpdated, events.DefinitionRemoved:
+		return unless(c.state.Definition(name) != nil, "there is no such definition")
+	case events.DomainAdded:
+		return unless(c.state.Domain(domain) == nil, "the domain exists")
+	case events.DomainReconfigured, events.DomainSubscribed, events.DomainUnsubscribed:
+		d := c.state.Domain(domain)
+		return unless(d != nil && !d.Removed, "there is no such domain, or it is being removed")
+	case events.DomainRemovalRequested:
+		return unless(c.state.Domain(domain) != nil, "there is no such domain")
+	case events.DomainRemoved:
+		d := c.state.Domain(domain)
+		return first(
+			unless(d != nil && d.Removed, "there is no such domain, or nobody asked for its removal"),
+			unless(len(c.state.Instances(domain)) == 0, "it has instances"),
+		)
+	case events.DecisionMade:
+		return c.impossibleDecision(r, ev, domain)
+	case events.LeaderElected:
+		return unless(ev.Process != "", "it names no process")
+	case events.LaunchRequested:
+		d := c.state.Domain(domain)
+		return first(
+			unless(d != nil && !d.Removed, "there is no such domain, or it is being removed"),
+			unless(c.state.Instance(name) == nil, "the instance exists"),
+		)
+	case events.StateChanged, events.TerminateRequested, events.HealthChanged, events.Reaped:
+		i := c.state.Instance(name)
+		if i == nil || i.Domain != domain {
+			return "there is no such instance"
+		}
+		return impossibleFor(i, ev)
+	case events.PassCommitted, events.Unknown, events.Foreign:
+	}
+	return ""
+}
+
+func (c *checker) impossibleDecision(r *events.Recorded, ev events.DecisionMade, domain events.DomainID) string {
+	d := c.state.Domain(domain)
+	if d == nil {
+		return "there is no such domain"
+	}
+	return first(
+		unless(ev.DomainSeq == d.AddedSeq, "it is of another life of the domain's name"),
+		unless(ev.InputSeq < r.Seq, "it saw what came later"),
+		unless(ev.ConfigSeq <= d.ConfigSeq && ev.RefusedSeq <= d.ConfigSeq, "it has a config that came later"),
+	)
+}
+
+// impossibleFor is impossible for what happens to an instance.
+func impossibleFor(i *events.Instance, ev events.Event) string {
+	switch ev := ev.(type) {
+	case events.StateChanged:
+		return first(
+			unless(ev.State.Known(), "there is no state "+string(ev.State)),
+			unless(ev.State >= i.State, "it goes from "+string(i.State)+" back to "+string(ev.State)),
+			unless(ev.State > i.State || len(ev.Fields) > 0, "it changes nothing"),
+		)
+	case events.HealthChanged:
+		switch ev.Health {
+		case events.HealthUnknown, events.HealthOK, events.HealthMonitorError, events.HealthProcessError, events.HealthOutOfContact,
+			events.HealthMissing, events.HealthZombie:
+			return ""
+		}
+		return "there is no health " + string(ev.Health)
+	case events.Reaped:
+		return unless(i.State.Terminal(), "the instance is "+string(i.State))
+	default: // a termination may come after any report
+		return ""
+	}
+}
+
+func unless(holds bool, why string) string {
+	if holds {
+		return ""
+	}
+	return why
+}
+
+// first is the first reason that there is.
+func first(reasons ...string) string {
+	for _, why := range reasons {
+		if why != "" {
+			return why
+		}
+	}
+	return ""
+}
