@@ -121,14 +121,17 @@ func DecodeDecision(v *View, body []byte, like Launch) (Decision, error) {
 		}
 		d.Launches = append(d.Launches, launch)
 	}
-	if len(d.Launches) > 0 { // else its launches would be in no ill one's place, and no limit of such would hold
-		d.Target = max(d.Target, v.after(&d))
-	}
+	d.Target = max(d.Target, v.launchedTo(&d))
 	return d, nil
 }
 
-// after is how many instances count once a decision is carried out.
-func (v *View) after(d *Decision) int {
+// launchedTo is how many instances count once a decision that launches is carried out;
+// 0 where it launches none. It wants them all: else its launches would be in no ill
+// one's place, and no limit of such would hold.
+func (v *View) launchedTo(d *Decision) int {
+	if len(d.Launches) == 0 {
+		return 0
+	}
 	goes := make(map[string]bool, len(d.Terminations))
 	for _, id := range d.Terminations {
 		goes[id] = true

@@ -214,45 +214,50 @@ func admit(l *look, s *spared, d *engines.Decision, due []attemptedLaunch) (a ac
 // site launches are asked is replaced there: those of another site are in the place
 // of somebody else, also while its own are held back.
 func pair(sick []*events.Instance, due []attemptedLaunch, asked []engines.Launch, most int) (replaced []*events.Instance, ordered []attemptedLaunch) {
-	if len(sick) == 0 || most <= 0 {
-		return nil, due
-	}
-	at, free := map[string][]int{}, map[string]bool{} // indexes of due, by site; sites for which nothing is asked
+	p := pairing{due: due, taken: make([]bool, len(due)), left: max(most, 0)}
+	at, asks := map[string][]int{}, map[string]bool{} // by site: indexes of due; whether any launch is asked for there
 	for n, launch := range due {
 		at[launch.Site] = append(at[launch.Site], n)
 	}
-	for _, i := range sick {
-		free[i.Site] = true
-	}
 	for _, launch := range asked {
-		free[launch.Site] = false
-	}
-	taken := make([]bool, len(due))
-	take := func(i *events.Instance, n int) {
-		taken[n] = true
-		replaced, ordered = append(replaced, i), append(ordered, due[n])
+		asks[launch.Site] = true
 	}
 	for _, i := range sick {
-		if own := at[i.Site]; len(own) > 0 && len(replaced) < most {
-			take(i, own[0])
+		if own := at[i.Site]; len(own) > 0 {
+			p.take(i, own[0])
 			at[i.Site] = own[1:]
 		}
 	}
-	next := 0
 	for _, i := range sick {
-		for next < len(due) && taken[next] {
-			next++
-		}
-		if free[i.Site] && next < len(due) && len(replaced) < most {
-			take(i, next)
+		if !asks[i.Site] {
+			p.take(i, slices.Index(p.taken, false))
 		}
 	}
 	for n, launch := range due {
-		if !taken[n] {
-			ordered = append(ordered, launch)
+		if !p.taken[n] {
+			p.ordered = append(p.ordered, launch)
 		}
 	}
-	return replaced, ordered
+	return p.replaced, p.ordered
+}
+
+// pairing is what pair has found so far.
+type pairing struct {
+	due      []attemptedLaunch
+	taken    []bool // of due
+	left     int    // so many more may be replaced
+	replaced []*events.Instance
+	ordered  []attemptedLaunch
+}
+
+// take replaces an instance by a launch; -1: there is none.
+func (p *pairing) take(i *events.Instance, n int) {
+	if n < 0 || p.left == 0 {
+		return
+	}
+	p.left--
+	p.taken[n] = true
+	p.replaced, p.ordered = append(p.replaced, i), append(p.ordered, p.due[n])
 }
 
 // rehearsal is what a dry run would have done.
