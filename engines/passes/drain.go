@@ -10,7 +10,7 @@ import (
 // drain is the next step of a removed domain: terminate what is left; when all
 // of it is gone, reap the records and let the domain vanish. It is nil while
 // there is only to wait.
-func (t *Term) drain(l *look) *unit {
+func (c *decider) drain(l *look) *unit {
 	var open, gone []*events.Instance
 	for _, i := range l.instances {
 		switch {
@@ -22,18 +22,18 @@ func (t *Term) drain(l *look) *unit {
 	}
 	switch {
 	case len(open) > 0:
-		return t.drainTerminate(l, open)
+		return c.drainTerminate(l, open)
 	case len(gone) == len(l.instances):
-		return t.vanish(l)
+		return c.vanish(l)
 	}
 	return nil
 }
 
-func (t *Term) drainTerminate(l *look, open []*events.Instance) *unit {
+func (c *decider) drainTerminate(l *look, open []*events.Instance) *unit {
 	id := l.domain.ID
 	u := &unit{domain: id, again: len(open) > mostActions, changed: 1}
 	open = open[:min(len(open), mostActions)]
-	record := t.draft(id.DecisionKey(), nil, events.Guard{Key: id.DecisionKey(), Seq: l.decisionSeq}, "")
+	record := c.draft(id.DecisionKey(), nil, events.Guard{Key: id.DecisionKey(), Seq: l.decisionSeq}, "")
 	made := events.DecisionMade{
 		DomainSeq: l.domain.AddedSeq, ConfigSeq: l.domain.ConfigSeq, InputSeq: l.view.Seq, Now: l.view.Now, Seed: l.view.Seed,
 		Reason:      fmt.Sprintf("the domain is removed: terminate its %d instances", len(open)),
@@ -42,7 +42,7 @@ func (t *Term) drainTerminate(l *look, open []*events.Instance) *unit {
 	u.drafts = append(u.drafts, record)
 	for _, i := range open {
 		made.Terminations = append(made.Terminations, i.ID)
-		u.drafts = append(u.drafts, t.draft(id.InstanceKey(i.ID), events.TerminateRequested{}, events.Guard{}, record.ID))
+		u.drafts = append(u.drafts, c.draft(id.InstanceKey(i.ID), events.TerminateRequested{}, events.Guard{}, record.ID))
 	}
 	u.drafts[0].Event = made
 	u.drafts[1].Guard = events.Guard{Key: id.Key(), Seq: l.domain.Seq}
@@ -52,23 +52,23 @@ func (t *Term) drainTerminate(l *look, open []*events.Instance) *unit {
 
 // vanish reaps what a drained domain has left, whatever its age, and removes
 // the domain once that is all.
-func (t *Term) vanish(l *look) *unit {
+func (c *decider) vanish(l *look) *unit {
 	id := l.domain.ID
 	u := &unit{domain: id}
 	most := min(len(l.instances), mostActions)
 	for _, i := range l.instances[:most] {
-		u.drafts = append(u.drafts, t.reaped(i))
+		u.drafts = append(u.drafts, c.reaped(i))
 	}
 	if most < len(l.instances) {
 		u.again = true
 	} else {
-		u.drafts = append(u.drafts, t.draft(id.Key(), events.DomainRemoved{}, events.Guard{Key: id.Key(), Seq: l.domain.Seq}, ""))
+		u.drafts = append(u.drafts, c.draft(id.Key(), events.DomainRemoved{}, events.Guard{Key: id.Key(), Seq: l.domain.Seq}, ""))
 	}
 	u.changed = len(u.drafts)
 	return u
 }
 
-func (t *Term) reaped(i *events.Instance) events.Draft {
+func (c *decider) reaped(i *events.Instance) events.Draft {
 	key := i.Domain.InstanceKey(i.ID)
-	return t.draft(key, events.Reaped{}, events.Guard{Key: key, Seq: i.Seq}, "")
+	return c.draft(key, events.Reaped{}, events.Guard{Key: key, Seq: i.Seq}, "")
 }

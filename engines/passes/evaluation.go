@@ -51,14 +51,14 @@ func (e *evaluation) run() {
 	for n, id := range e.ids {
 		e.term.look(id, now, &l)
 		if l.domain == nil {
-			delete(e.term.engines, id)
+			delete(e.term.decider.runners, id)
 			e.term.failures.forget(id)
 			continue
 		}
 		if l.unknown {
 			return // the projector ends the term
 		}
-		r := e.term.runner(id, l.domain)
+		r := e.term.decider.runner(l.domain)
 		if !r.busy.CompareAndSwap(false, true) {
 			e.units <- outcome{id: id, err: errBusy}
 			continue
@@ -67,7 +67,7 @@ func (e *evaluation) run() {
 			r.busy.Store(false)
 			return
 		}
-		unit, err := e.term.evaluate(id, &l, r)
+		unit, err := e.term.decider.evaluate(&l, r)
 		if !e.at.CompareAndSwap(int64(n), between) {
 			// Its memory of a decide that nobody waited for is worth nothing.
 			r.engine = nil
@@ -85,16 +85,6 @@ func (e *evaluation) run() {
 			e.units <- outcome{id: id, unit: unit, err: err}
 		}
 	}
-}
-
-// runner gives the domain's engine, a new one for each life of the name.
-func (t *Term) runner(id events.DomainID, d *events.Domain) *runner {
-	r := t.engines[id]
-	if r == nil || r.addedSeq != d.AddedSeq {
-		r = &runner{addedSeq: d.AddedSeq}
-		t.engines[id] = r
-	}
-	return r
 }
 
 // collect commits what the evaluation gives until it is through, or an engine

@@ -2,6 +2,7 @@ package passes
 
 import (
 	"context"
+	"unicode/utf8"
 
 	"github.com/seed-524e47bf/epum/engines"
 )
@@ -65,6 +66,8 @@ func (in *inputs) ask(d *input, of version, q engines.Question, body []byte) {
 		cancel()
 		if answer = (&engines.Answer{Body: told}); err != nil {
 			answer = &engines.Answer{Err: err.Error()}
+		} else if !utf8.Valid(told) { // which goes on record
+			answer = &engines.Answer{Err: "the answer is no UTF-8"}
 		}
 	}
 	free()

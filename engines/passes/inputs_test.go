@@ -303,7 +303,7 @@ func TestInputs_new(t *testing.T) {
 	s.must(s.term.onChange(t.Context(), s.decisions))
 	for s.act() {
 	}
-	if n := strings.Count(s.out.String(), "launch"); n != 2 {
+	if n := strings.Count(s.out.String(), "    launch i"); n != 2 {
 		t.Errorf("%d launches\n%s", n, s.out.String())
 	}
 	s.term.ExternalDecide = true

@@ -30,7 +30,7 @@ func (t *Term) reap(ctx context.Context) (Result, error) {
 	})
 	p := &packer{term: t, pass: PassReap, result: &result}
 	for _, i := range due {
-		u := &unit{domain: i.Domain, drafts: []events.Draft{t.reaped(i)}, changed: 1}
+		u := &unit{domain: i.Domain, drafts: []events.Draft{t.decider.reaped(i)}, changed: 1}
 		if err := p.add(ctx, outcome{id: i.Domain, unit: u}); err != nil {
 			return result, err
 		}

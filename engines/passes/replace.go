@@ -152,7 +152,7 @@ func urgency(i *events.Instance) int {
 
 // propose asks the engine for a decision, with as many ill instances spared as its
 // target calls for.
-func (t *Term) propose(l *look, r *runner) (d engines.Decision, s spared, err error) {
+func propose(l *look, r *runner) (d engines.Decision, s spared, err error) {
 	s = spare(l, 0)
 	for range 2 { // once more where the engine wants so much more that it makes a difference
 		l.view.Spared = s.ids
@@ -260,19 +260,13 @@ func (p *pairing) take(i *events.Instance, n int) {
 	p.replaced, p.ordered = append(p.replaced, i), append(p.ordered, p.due[n])
 }
 
-// rehearsal is what a dry run would have done.
-type rehearsal struct {
-	Launches     []engines.Launch `json:"launches,omitempty"`
-	Terminations []string         `json:"terminations,omitempty"`
-}
-
 // rehearse takes the actions away where nothing is to be done, and gives what they
 // were; nil where there were none.
-func (a *actions) rehearse(dry bool) *rehearsal {
+func (a *actions) rehearse(dry bool) *Rehearsal {
 	if !dry || len(a.launches)+len(a.terminations) == 0 {
 		return nil
 	}
-	tried := &rehearsal{Terminations: a.terminations}
+	tried := &Rehearsal{Terminations: a.terminations}
 	for _, launch := range a.launches {
 		tried.Launches = append(tried.Launches, launch.Launch)
 	}

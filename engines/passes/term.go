@@ -38,7 +38,7 @@ type Term struct {
 	elected time.Time // the election's timestamp in the log
 	began   time.Time // by this process's clock, when the election was known
 
-	engines  map[events.DomainID]*runner
+	decider  *decider
 	outbox   *outbox
 	doctor   *doctor
 	inputs   *inputs
@@ -61,9 +61,8 @@ type Term struct {
 type orphan struct{ nodeID, site string }
 
 func newTerm(l *Leader) *Term {
-	return &Term{
+	t := &Term{
 		Leader:  l,
-		engines: map[events.DomainID]*runner{},
 		again:   map[events.DomainID]bool{},
 		wake:    newAlarms(l.Clock()),
 		runs:    make(chan run),
@@ -71,6 +70,11 @@ func newTerm(l *Leader) *Term {
 		health:  sections[engines.Health]{parse: engines.ParseHealth},
 		general: sections[engines.General]{parse: engines.ParseGeneral},
 	}
+	t.decider = &decider{
+		registry: l.Engines, general: &t.general, newID: l.NewID, draft: t.draft, runners: map[events.DomainID]*runner{},
+		answer: func(l *look, q engines.Question) (*engines.Answer, error) { return t.inputs.answer(l, q) },
+	}
+	return t
 }
 
 // Epoch is the sequence of the term's election.
