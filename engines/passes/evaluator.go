@@ -1,7 +1,6 @@
 package passes
 
 import (
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -60,9 +59,8 @@ func (e *Evaluator) Evaluate(s *Scene, given *engines.Answer, always bool) (Eval
 
 // Configure has a domain's engine take the config of the domain as it was at some
 // time, before it is told of a later one. It fails where the engine does.
-func (e *Evaluator) Configure(d *events.Domain, memory json.RawMessage) error {
-	e.decider.see(&e.look, &Scene{Domain: d})
-	e.look.view.Memory = memory
+func (e *Evaluator) Configure(d *events.Domain, last *events.Decision) error {
+	e.decider.see(&e.look, &Scene{Domain: d, Decision: last})
 	return e.decider.runner(d).configure(e.decider.registry, &e.look)
 }
 

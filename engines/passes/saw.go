@@ -19,16 +19,16 @@ const (
 
 // Saw is what a decision record says that was decided on (DecisionMade.Saw).
 type Saw struct {
-	Counts    map[events.InstanceState]int `json:"counts"`
-	Unhealthy int                          `json:"unhealthy,omitempty"`
-	Spared    int                          `json:"spared,omitempty"` // unhealthy ones that wait for their replacement
-	Target    int                          `json:"target"`
-	Engine    json.RawMessage              `json:"engine,omitempty"` // what the engine itself says; nil: nothing
-	Readings  engines.Readings             `json:"readings,omitempty"`
-	LeftOut   int                          `json:"readings_left_out,omitempty"`
-	Answer    *Answered                    `json:"answer,omitempty"` // nil: nobody was asked, or it is left out
+	Counts     map[events.InstanceState]int `json:"counts"`
+	Unhealthy  int                          `json:"unhealthy,omitempty"`
+	Spared     int                          `json:"spared,omitempty"` // unhealthy ones that wait for their replacement
+	Target     int                          `json:"target"`
+	Engine     json.RawMessage              `json:"engine,omitempty"` // what the engine itself says; nil: nothing
+	Readings   engines.Readings             `json:"readings,omitempty"`
+	LeftOut    int                          `json:"readings_left_out,omitempty"`
+	Answer     *Answered                    `json:"answer,omitempty"` // nil: nobody was asked, or it is left out
 	LongAnswer int                          `json:"answer_left_out,omitempty"`
-	DryRun    *Rehearsal                   `json:"dry_run,omitempty"`
+	DryRun     *Rehearsal                   `json:"dry_run,omitempty"`
 }
 
 // Answered is an engines.Answer on record: one of both.

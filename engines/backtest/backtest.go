@@ -1,0 +1,127 @@
+package backtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-524e47bf/epum/engines"
+	"github.com/seed-524e47bf/epum/events"
+)
+
+// ErrNoHistory is returned where the log has no event of the domain in the range.
+var ErrNoHistory = errors.New("backtest: the log has nothing of this domain there")
+
+// Reader calls each with every event of one domain, from the beginning of the log to
+// the end of the range: of the domain itself, its instances and its decisions, in
+// order. It is called more than once, and gives the same each time. An error of each
+// ends it.
+type Reader func(ctx context.Context, each func(events.Envelope, events.Event) error) error
+
+// Range is a part of the log, [From, To]; each end a sequence or a time, zero: open.
+type Range struct {
+	FromSeq, ToSeq uint64
+	From, To       time.Time
+}
+
+func (r *Range) begun(env events.Envelope) bool {
+	return env.Seq >= r.FromSeq && !env.Time.Before(r.From)
+}
+
+func (r *Range) over(env events.Envelope) bool {
+	return r.ToSeq > 0 && env.Seq > r.ToSeq || !r.To.IsZero() && env.Time.After(r.To)
+}
+
+// Config is what a backtest needs. Fields are required unless they say so.
+type Config struct {
+	Domain events.DomainID
+	Read   Reader
+	Range  Range
+	// End is when the log ends; the range ends there at the latest. zero: at the
+	// domain's last event.
+	End time.Time
+	// Engines gives the engines that there are, with the site at which a config
+	// launches that names none.
+	Engines func(site string) *engines.Registry
+	Over    events.Config // laid over the domain's config; empty: nothing
+	// Simulate has the recorded policy simulated, too, where Over changes nothing.
+	Simulate bool
+	Every    time.Duration // between full decide passes of a simulation; 0: 5 s
+	Seed     uint64        // of what chance decides in a simulation
+	ReapAge  time.Duration // of an ended instance's record before it goes; 0: 2 h
+	// Ask answers the questions of engines that run outside in a simulation; nil:
+	// nobody does.
+	Ask func(q engines.Question, body []byte) *engines.Answer
+}
+
+const (
+	defaultEvery   = 5 * time.Second // decider_loop_interval
+	defaultReapAge = 2 * time.Hour   // record_reaping_max_age
+)
+
+// Result is what a backtest found.
+type Result struct {
+	Domain    events.DomainID
+	From, To  time.Time // the range as it was run
+	Events    int       // of the domain in the range
+	Policy    string    // the engine that was run, "" where the history has no config
+	Recorded  Side
+	Candidate Side // replayed or simulated
+	Replayed  *Replayed
+	Simulated *Simulated
+	Notes     []string // what this run in particular could not know
+}
+
+// Replayed is how a replay of the recorded policy went.
+type Replayed struct {
+	Same        int
+	Unknowable  int          // records that do not hold all that was decided on
+	Differing   int          // all of them; Differences has the first
+	Differences []Difference // in the order of the log
+}
+
+// Simulated is how a simulation went.
+type Simulated struct {
+	Failures int    // evaluations in which the engine failed
+	Failure  string // of the first of them
+	Refused  int    // recorded reconfigures that the service would have refused on top of the other config
+}
+
+// Run runs a backtest. It fails with a *engines.FieldError where the config is one
+// that the service would refuse, and with ErrNoHistory.
+func Run(ctx context.Context, c Config) (*Result, error) {
+	if c.Every <= 0 {
+		c.Every = defaultEvery
+	}
+	if c.ReapAge <= 0 {
+		c.ReapAge = defaultReapAge
+	}
+	overlay, err := engines.NewOverlay(c.Engines(""), c.Over)
+	if err != nil {
+		return nil, err
+	}
+	s := newSurvey(&c, overlay)
+	if err := c.Read(ctx, s.take); err != nil {
+		return nil, err
+	}
+	if s.end(c.End); s.meter.from.IsZero() {
+		return nil, fmt.Errorf("%w: %s of %s", ErrNoHistory, c.Domain.Name, c.Domain.Owner)
+	}
+	r := &Result{Domain: c.Domain, From: s.meter.from, To: s.meter.to, Events: s.events, Recorded: s.meter.side()}
+	registry := c.Engines(s.site)
+	if !c.Simulate && !s.changed {
+		p := newReplay(&c, s, registry)
+		err = c.Read(ctx, p.take)
+		p.finish(r)
+		return r, err
+	}
+	if overlay, err = engines.NewOverlay(registry, c.Over); err != nil {
+		return nil, err
+	}
+	m := newSimulation(ctx, &c, s, registry, overlay)
+	if err := c.Read(ctx, m.take); err != nil {
+		return nil, err
+	}
+	return r, m.finish(r)
+}
