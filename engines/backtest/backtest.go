@@ -8,39 +8,21 @@ import (
 
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 // ErrNoHistory is returned where the log has no event of the domain in the range.
 var ErrNoHistory = errors.New("backtest: the log has nothing of this domain there")
 
-// Reader calls each with every event of one domain, from the beginning of the log to
-// the end of the range: of the domain itself, its instances and its decisions, in
-// order. It is called more than once, and gives the same each time. An error of each
-// ends it.
-type Reader func(ctx context.Context, each func(events.Envelope, events.Event) error) error
-
-// Range is a part of the log, [From, To]; each end a sequence or a time, zero: open.
-type Range struct {
-	FromSeq, ToSeq uint64
-	From, To       time.Time
-}
-
-func (r *Range) begun(env events.Envelope) bool {
-	return env.Seq >= r.FromSeq && !env.Time.Before(r.From)
-}
-
-func (r *Range) over(env events.Envelope) bool {
-	return r.ToSeq > 0 && env.Seq > r.ToSeq || !r.To.IsZero() && env.Time.After(r.To)
-}
-
 // Config is what a backtest needs. Fields are required unless they say so.
 type Config struct {
-	Domain events.DomainID
-	Read   Reader
-	Range  Range
-	// End is when the log ends; the range ends there at the latest. zero: at the
-	// domain's last event.
-	End time.Time
+	Domain  events.DomainID
+	History projections.History
+	From    projections.Point // where the range begins; zero: with the log
+	To      uint64            // its last sequence
+	// Until is when the range ends, where that is later than the domain's last event
+	// in it; zero: it is not.
+	Until time.Time
 	// Engines gives the engines that there are, with the site at which a config
 	// launches that names none.
 	Engines func(site string) *engines.Registry
@@ -53,6 +35,19 @@ type Config struct {
 	// Ask answers the questions of engines that run outside in a simulation; nil:
 	// nobody does.
 	Ask func(q engines.Question, body []byte) *engines.Answer
+}
+
+// read calls each with every event of the domain up to the end of the range.
+func (c *Config) read(ctx context.Context, each func(events.Envelope, events.Event) error) error {
+	q := projections.Query{
+		Keys: []events.Key{c.Domain.Key(), c.Domain.DecisionKey(), c.Domain.AllInstances()}, To: projections.Point{Seq: c.To},
+	}
+	return c.History.History(ctx, q, func(r *events.Recorded) error { return each(r.Envelope, r.Event) })
+}
+
+// begun reports whether an event is in the range.
+func (c *Config) begun(env events.Envelope) bool {
+	return env.Seq >= c.From.Seq && !env.Time.Before(c.From.Time)
 }
 
 const (
@@ -102,17 +97,17 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	s := newSurvey(&c, overlay)
-	if err := c.Read(ctx, s.take); err != nil {
+	if err := c.read(ctx, s.take); err != nil {
 		return nil, err
 	}
-	if s.end(c.End); s.meter.from.IsZero() {
+	if s.end(c.Until); s.meter.from.IsZero() {
 		return nil, fmt.Errorf("%w: %s of %s", ErrNoHistory, c.Domain.Name, c.Domain.Owner)
 	}
 	r := &Result{Domain: c.Domain, From: s.meter.from, To: s.meter.to, Events: s.events, Recorded: s.meter.side()}
 	registry := c.Engines(s.site)
 	if !c.Simulate && !s.changed {
 		p := newReplay(&c, s, registry)
-		err = c.Read(ctx, p.take)
+		err = c.read(ctx, p.take)
 		p.finish(r)
 		return r, err
 	}
@@ -120,7 +115,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	m := newSimulation(ctx, &c, s, registry, overlay)
-	if err := c.Read(ctx, m.take); err != nil {
+	if err := c.read(ctx, m.take); err != nil {
 		return nil, err
 	}
 	return r, m.finish(r)

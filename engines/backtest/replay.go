@@ -48,10 +48,7 @@ func newReplay(c *Config, s *survey, registry *engines.Registry) *replay {
 
 // take takes the next event.
 func (p *replay) take(env events.Envelope, ev events.Event) error {
-	if p.config.Range.over(env) {
-		return nil
-	}
-	if !p.replayed.on && p.config.Range.begun(env) {
+	if !p.replayed.on && p.config.begun(env) {
 		p.replayed.begin(p.survey.meter.from)
 	}
 	if p.scene == nil && p.next < len(p.survey.inputs) && env.Seq > p.survey.inputs[p.next] {

@@ -47,14 +47,11 @@ func (m *simulation) newID() string {
 
 // take takes the next event of the log.
 func (m *simulation) take(env events.Envelope, ev events.Event) error {
-	if m.config.Range.over(env) {
-		return nil
-	}
 	if made, ok := ev.(events.DecisionMade); ok {
 		defer m.load.learn(&made)
 	}
 	if !m.meter.on {
-		if !m.config.Range.begun(env) {
+		if !m.config.begun(env) {
 			m.meter.apply(env, ev)
 			return nil
 		}

@@ -30,11 +30,8 @@ func newSurvey(c *Config, overlay *engines.Overlay) *survey {
 
 // take takes the next event.
 func (s *survey) take(env events.Envelope, ev events.Event) error {
-	if s.config.Range.over(env) {
-		return nil
-	}
 	m := s.meter
-	if !m.on && s.config.Range.begun(env) {
+	if !m.on && s.config.begun(env) {
 		s.begin(env.Time)
 	}
 	if m.on {
@@ -67,7 +64,7 @@ func (s *survey) take(env events.Envelope, ev events.Event) error {
 // begin begins the range, at its first event, or before that where something is known
 // of the domain already.
 func (s *survey) begin(first time.Time) {
-	if from := s.config.Range.From; !from.IsZero() && !s.last.IsZero() {
+	if from := s.config.From.Time; !from.IsZero() && !s.last.IsZero() {
 		first = from
 	}
 	s.meter.begin(first)
@@ -85,19 +82,13 @@ func (s *survey) judge() {
 	s.changed = err != nil || !laid.Equal(d.Config)
 }
 
-// end ends the survey where the log ends, or the range.
-func (s *survey) end(log time.Time) {
+// end ends the survey with the range.
+func (s *survey) end(until time.Time) {
 	at := s.last
-	if log.After(at) {
-		at = log
+	if until.After(at) {
+		at = until
 	}
-	if to := s.config.Range.To; !to.IsZero() && to.Before(at) {
-		at = to
-	}
-	if s.config.Range.ToSeq > 0 {
-		at = s.last
-	}
-	if from := s.config.Range.From; !s.meter.on && !s.last.IsZero() && !from.IsZero() && from.Before(at) {
+	if from := s.config.From.Time; !s.meter.on && !s.last.IsZero() && !from.IsZero() && from.Before(at) {
 		s.begin(from)
 	}
 	s.meter.end(at)

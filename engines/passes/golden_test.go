@@ -296,7 +296,7 @@ func (s *stage) AppendFenced(_ context.Context, epoch uint64, pass events.Draft,
 		if d.Key != events.PassKey {
 			lines = append(lines, s.describe(d, s.names[id]))
 		}
-		s.put(events.Envelope{Key: d.Key, Time: s.now, Epoch: epoch}, d.Event)
+		s.put(events.Envelope{Key: d.Key, Time: s.now, ID: d.ID, CausationID: d.CausationID, Epoch: epoch}, d.Event)
 	}
 	if committed.Pass == PassDoctor { // in the order of a map
 		slices.Sort(lines)

@@ -1,6 +1,7 @@
 package passes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/engines/simplest"
@@ -73,6 +74,8 @@ type bench struct {
 	now  time.Time
 	sent []message
 	fail bool // the network takes nothing
+
+	recorded []events.Recorded // all that was added to the log
 }
 
 type message struct {
@@ -122,7 +125,8 @@ func (b *bench) fold(key events.Key, ev events.Event) events.Key {
 func (b *bench) put(env events.Envelope, ev events.Event) {
 	b.t.Helper()
 	b.seq++
-	env.Seq, env.Type, env.ID = b.seq, ev.Type(), fmt.Sprint("id", b.seq)
+	env.Seq, env.Type, env.ID = b.seq, ev.Type(), cmp.Or(env.ID, fmt.Sprint("id", b.seq))
+	b.recorded = append(b.recorded, events.Recorded{Envelope: env, Event: ev})
 	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Second)
 	defer cancel()
 	select {
@@ -161,7 +165,7 @@ func (b *bench) subjects() []string {
 
 func (b *bench) want(what string, subjects ...string) {
 	b.t.Helper()
-	if diff := cmp.Diff(append([]string{}, subjects...), b.subjects()); diff != "" {
+	if diff := gocmp.Diff(append([]string{}, subjects...), b.subjects()); diff != "" {
 		b.t.Errorf("%s (-want +sent):\n%s", what, diff)
 	}
 }
