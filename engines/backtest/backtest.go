@@ -24,7 +24,7 @@ type Config struct {
 	// in it; zero: it is not.
 	Until time.Time
 	// Engines gives the engines that there are, with the site at which a config
-	// launches that names none.
+	// launches that names none: that of the first recorded launch. "": there is none.
 	Engines func(site string) *engines.Registry
 	Over    events.Config // laid over the domain's config; empty: nothing
 	// Simulate has the recorded policy simulated, too, where Over changes nothing.

@@ -126,7 +126,7 @@ func (m *meter) line(line *[]Point, value int) {
 	if n > 0 && points[n-1].Value == value {
 		return
 	}
-	if n > 1 && m.now.Sub(points[n-1].Time) < m.width {
+	if n > 0 && m.now.Equal(points[n-1].Time) || n > 1 && m.now.Sub(points[n-1].Time) < m.width {
 		points[n-1].Value = value
 		return
 	}

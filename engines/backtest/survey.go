@@ -74,7 +74,7 @@ func (s *survey) begin(first time.Time) {
 // judge finds out whether the other config makes a difference just now.
 func (s *survey) judge() {
 	d := s.meter.state.Domain(s.config.Domain)
-	if d == nil || d == s.seen || s.changed {
+	if d == nil || d == s.seen || s.changed || s.config.Over.Size() == 0 {
 		return
 	}
 	s.seen = d
