@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	_ "time/tzdata" // time zones of schedules, also where the machine has none
@@ -18,21 +19,28 @@ import (
 	"github.com/seed-524e47bf/epum/engines/simplest"
 	"github.com/seed-524e47bf/epum/engines/step"
 	"github.com/seed-524e47bf/epum/engines/targettracking"
+	"github.com/seed-524e47bf/epum/events"
 )
 
 // registry is the engines that this process knows.
 func (c *Config) registry() *engines.Registry {
-	site := simplest.DefaultSite
+	site := ""
 	if c.Provisioner == ProvisionerProcess {
 		site = c.Agent.Site
 	}
+	return Registry(c.Prefix, site, c.Engines...)
+}
+
+// Registry is the engines that a process of a cell knows, and more ones. A config of
+// simplest that names no site launches at the one that is given; "": at its default.
+func Registry(prefix events.Prefix, site string, more ...engines.Kind) *engines.Registry {
 	var known *engines.Registry
 	kinds := []engines.Kind{
-		simplest.Kind(site), needy.Kind(), sensor.Kind(), targettracking.Kind(), step.Kind(),
-		phantom.Kind(), phantommulti.Kind(), phantomoverflow.Kind(), external.Kind(c.Prefix),
+		simplest.Kind(cmp.Or(site, simplest.DefaultSite)), needy.Kind(), sensor.Kind(), targettracking.Kind(), step.Kind(),
+		phantom.Kind(), phantommulti.Kind(), phantomoverflow.Kind(), external.Kind(prefix),
 		schedule.Kind(func(class string) (engines.Kind, bool) { return known.Lookup(class) }),
 	}
-	known = engines.NewRegistry("simplest", append(kinds, c.Engines...)...)
+	known = engines.NewRegistry("simplest", append(kinds, more...)...)
 	return known
 }
 
