@@ -141,6 +141,12 @@ func (p Prefix) SensorOf(subject string) (domain DomainID, instance, metric stri
 	return DomainID{Owner: names[0], Name: names[1]}, names[2], names[3], true
 }
 
+// Shadow is the subject of what second engines have decided on a domain.
+func (p Prefix) Shadow(domain DomainID) string { return string(p) + ".shadow." + domain.tokens() }
+
+// AllShadows is the subject filter of all of that.
+func (p Prefix) AllShadows() string { return string(p) + ".shadow.*.*" }
+
 // LeaderCall is the subject on which a process of the service asks the leader:
 // op is "run_pass", "orphan" or "failure". It is no part of the public interface.
 func (p Prefix) LeaderCall(op string) string { return string(p) + ".leader." + op }
@@ -162,6 +168,7 @@ const (
 	StreamNotify  = "notify"  // notifications to subscribers, for a day
 	StreamDead    = "dead"    // what could not be processed
 	StreamSensor  = "sensor"  // pushed samples, for a day
+	StreamShadow  = "shadow"  // what second engines have decided alongside
 	BucketState   = "state"   // KV: the documents
 	BucketLeases  = "leases"  // KV: who leads
 	BucketSamples = "samples" // KV: the last samples of each domain

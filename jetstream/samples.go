@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
@@ -74,6 +75,40 @@ func (s *Samples) All(ctx context.Context, each func(domain events.DomainID, dat
 		}
 		return each(domain, e.Value)
 	})
+}
+
+// Follow calls apply with a domain's document, and with each that replaces it, from the
+// calling goroutine. It gets over whatever breaks, and ends with ctx's error.
+func (s *Samples) Follow(ctx context.Context, domain events.DomainID, apply func(data []byte)) error {
+	pause := newPause(shortestReopen, longestReopen)
+	for ctx.Err() == nil {
+		if s.follow(ctx, domain, apply) {
+			pause = newPause(shortestReopen, longestReopen)
+		}
+		pause.wait(ctx)
+	}
+	return ctx.Err()
+}
+
+// follow follows until the consumer breaks; came says that anything came before.
+func (s *Samples) follow(ctx context.Context, domain events.DomainID, apply func(data []byte)) (came bool) {
+	f, err := openFeed(ctx, s.bucket.nc, s.bucket.stream, natsjs.ConsumerConfig{
+		DeliverPolicy: natsjs.DeliverLastPerSubjectPolicy, FilterSubject: s.bucket.prefix + string(domain.Key()),
+	}, smallBuffer)
+	if err != nil {
+		return false
+	}
+	defer f.close()
+	for {
+		m, _, err := f.read(ctx)
+		if err != nil {
+			return came
+		}
+		came = true
+		if h := own(m.Header); len(m.Data) > 0 && header1(h, headerKVOperation) == "" {
+			apply(m.Data)
+		}
+	}
 }
 
 // replace writes an entry; where it does not know the last revision, or somebody

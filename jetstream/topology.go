@@ -60,11 +60,11 @@ type Cell struct {
 
 // streamConfigs are the streams of a cell, as they should be.
 type streamConfigs struct {
-	events, inbox, results, notify, dead, sensor, state, leases, samples, purged natsjs.StreamConfig
+	events, inbox, results, notify, dead, sensor, shadow, state, leases, samples, purged natsjs.StreamConfig
 }
 
 func (s streamConfigs) all() []natsjs.StreamConfig {
-	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.sensor, s.state, s.leases, s.samples, s.purged}
+	return []natsjs.StreamConfig{s.events, s.inbox, s.results, s.notify, s.dead, s.sensor, s.shadow, s.state, s.leases, s.samples, s.purged}
 }
 
 // Open creates what is missing of a cell's streams, buckets and durable consumers,
@@ -198,6 +198,10 @@ func topology(cfg Config) streamConfigs {
 	sensor.MaxMsgsPerSubject = mostSamples
 	sensor.MaxMsgSize = mostSampleBytes
 
+	shadow := stream(events.StreamShadow)
+	shadow.Description = "epum: what second engines have decided alongside"
+	shadow.Subjects = []string{p.AllShadows()}
+
 	state := bucketStream(cfg, events.BucketState)
 	state.Description = "epum: the documents"
 	state.AllowAtomicPublish = true
@@ -216,7 +220,7 @@ func topology(cfg Config) streamConfigs {
 	purged.AllowAtomicPublish = true
 	return streamConfigs{
 		events: log, inbox: inbox, results: results, notify: notify, dead: dead, sensor: sensor,
-		state: state, leases: leases, samples: samples, purged: purged,
+		shadow: shadow, state: state, leases: leases, samples: samples, purged: purged,
 	}
 }
 

@@ -108,7 +108,7 @@ func (s *stage) elect() {
 	}))
 	term.epoch, term.elected, term.began, term.wake = s.seq, s.now, s.now, newAlarms(began)
 	s.term = term
-	s.decisions, term.changes = term.Replica.NewFeed(concernsDecide), term.Replica.NewFeed(concernsInstances)
+	s.decisions, term.changes = term.Replica.NewFeed(CallsForDecision), term.Replica.NewFeed(concernsInstances)
 	term.outbox, term.doctor, term.inputs = newOutbox(term), newDoctor(term), newInputs(s.t.Context(), term)
 	term.plan()
 	_, err := term.decide(s.t.Context(), nil)

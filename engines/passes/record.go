@@ -60,3 +60,9 @@ func withoutFigures(reason string) string {
 	}
 	return b.String()
 }
+
+// News reports whether a decision that does nothing says something that the last
+// record of its engine (nil: none) did not, as the leader sees it.
+func News(last *events.Decision, made *events.DecisionMade) bool {
+	return news(last, made.RefusedSeq, made.Reason, &engines.Decision{State: made.EngineState, Memory: made.Memory})
+}

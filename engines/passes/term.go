@@ -116,7 +116,7 @@ func (t *Term) serve(ctx context.Context, epoch uint64, release func()) error {
 	defer cancel(nil)
 	t.epoch, t.began = epoch, t.Clock()
 	t.appended(epoch)
-	decisions := t.Replica.NewFeed(concernsDecide)
+	decisions := t.Replica.NewFeed(CallsForDecision)
 	defer decisions.Close()
 	t.changes = t.Replica.NewFeed(concernsInstances)
 	defer t.changes.Close()
@@ -159,9 +159,9 @@ func concernsInstances(e events.Envelope) bool {
 	return kind == events.KindInstance || kind == events.KindDomain
 }
 
-// concernsDecide says which events call for a decision: not the leader's own,
+// CallsForDecision says which events have the leader decide at once: not its own,
 // but for changes of health. An election ends the term.
-func concernsDecide(e events.Envelope) bool {
+func CallsForDecision(e events.Envelope) bool {
 	switch e.Key.Kind() {
 	case events.KindDomain, events.KindInstance:
 		return e.Epoch == 0 || e.Type == events.TypeHealthChanged

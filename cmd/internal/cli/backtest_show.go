@@ -210,4 +210,3 @@ func sideOf(s *backtest.Side) sideDocument {
 		BelowTarget: s.BelowTarget.Seconds(), MostRunning: s.MostRunning, Wanted: points(s.Wanted), Running: points(s.Running),
 	}
 }
-

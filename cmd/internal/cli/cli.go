@@ -99,7 +99,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.historyCommand(), a.explainCommand(), a.diffCommand(), a.archiveCommand(),
 		a.resultCommand(), a.statusCommand(), a.passCommand(), a.deadCommand(),
 		a.verifyCommand(), a.rebuildCommand(),
-		a.backtestCommand(),
+		a.backtestCommand(), a.shadowCommand(),
 		a.completionCommand(), a.versionCommand(),
 	)
 	root.InitDefaultHelpCmd()
