@@ -76,6 +76,10 @@ func badConfig(field string, err error) error {
 	return fmt.Errorf("check %s: %w", field, err)
 }
 
+// RefusedConfig is the error with which a command whose config is refused for err, a
+// *engines.FieldError, is answered.
+func RefusedConfig(err error) error { return badConfig("config", err) }
+
 // AsError maps any error to what the caller is told. A fault that it does not
 // know becomes an ErrInternal, which says nothing of it: log the error itself.
 func AsError(err error) *Error {

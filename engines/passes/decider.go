@@ -12,6 +12,9 @@ import (
 // its record and the pass's own message they make an atomic batch of 1,000.
 const mostActions = 998
 
+// DryRun begins the reason of a decision that would do something, and does not.
+const DryRun = "dry run, so nothing is done: "
+
 // decider decides on domains, each by an engine of its own: for the leader, and for
 // whoever wants to know what it would decide (Evaluator).
 type decider struct {
@@ -137,7 +140,7 @@ func (c *decider) unitOf(l *look, r *runner, d engines.Decision, s spared) *unit
 	}
 	tried := a.rehearse(l.general.DryRun)
 	if tried != nil {
-		reason = "dry run, so nothing is done: " + reason
+		reason = DryRun + reason
 	}
 	if len(a.launches)+len(a.terminations) == 0 && !l.always && !news(l.decision, r.refusedSeq, reason, &d) {
 		if wake.IsZero() {

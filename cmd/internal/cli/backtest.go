@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-524e47bf/epum/cmd/service"
+	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/engines/backtest"
 	"github.com/seed-524e47bf/epum/events"
@@ -178,7 +179,7 @@ func (o *operator) tried(c *backtest.Config, b *backtesting) (*backtest.Result, 
 // refused explains an error of a config as the service does, and any other.
 func (o *operator) refused(err error) error {
 	if field, ok := errors.AsType[*engines.FieldError](err); ok {
-		return usageError("%v", field)
+		return commands.RefusedConfig(field)
 	}
 	return o.readFault("the log", err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -103,7 +104,9 @@ func (a *app) printShadow(r *shadow.Record, own *events.DecisionMade) error {
 	if a.output == outputJSON {
 		return a.printAs(shadowLine{r, own})
 	}
-	text := fmt.Sprintf("%s  shadow: %s", r.Now.Format(time.TimeOnly), wishOf(&r.DecisionMade))
+	made := r.DecisionMade
+	made.Reason = strings.TrimPrefix(made.Reason, passes.DryRun) // which a shadow's always are
+	text := fmt.Sprintf("%s  shadow: %s", r.Now.Format(time.TimeOnly), wishOf(&made))
 	if own == nil {
 		return a.print(text + "  |  recorded: nothing yet\n")
 	}
