@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"os"
+	"strconv"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -40,8 +41,9 @@ type curve struct {
 func writePlot(file, title string, curves []curve) error {
 	p := plot.New()
 	p.Title.Text = title
-	p.X.Tick.Marker = plot.TimeTicks{Format: timeFormat(curves)}
-	p.Y.Label.Text = "instances"
+	p.X.Tick.Marker = times{}
+	p.X.Label.Text = "UTC"
+	p.Y.Label.Text, p.Y.Tick.Marker = "instances", wholes{}
 	p.Y.Min = 0
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
@@ -65,7 +67,7 @@ func writePlot(file, title string, curves []curve) error {
 		p.Add(line)
 		p.Legend.Add(c.name, line)
 	}
-	p.Y.Max = max(p.Y.Max*1.15, 1) // room for the legend
+	p.Y.Max = max(p.Y.Max*1.4, 1) // room for the legend
 	canvas := vgsvg.New(plotWidth, plotHeight)
 	p.Draw(draw.New(canvas))
 	f, err := os.Create(file)
@@ -79,27 +81,71 @@ func writePlot(file, title string, curves []curve) error {
 	return f.Close()
 }
 
-// timeFormat is how the time axis is labelled: no finer than the whole needs.
-func timeFormat(curves []curve) string {
-	var first, last time.Time
-	for _, c := range curves {
-		if n := len(c.points); n > 0 {
-			if first.IsZero() || c.points[0].Time.Before(first) {
-				first = c.points[0].Time
-			}
-			if c.points[n-1].Time.After(last) {
-				last = c.points[n-1].Time
-			}
+// mostTicks is how many of an axis have a label.
+const mostTicks = 8
+
+// wholes are ticks at whole numbers.
+type wholes struct{}
+
+// Ticks implements plot.Ticker.
+func (wholes) Ticks(least, most float64) (ticks []plot.Tick) {
+	step := 1
+	for n := 0; (most-least)/float64(step) > mostTicks; n++ {
+		step = []int{2, 5, 10}[n%3] * pow10(n/3)
+	}
+	for value := 0; float64(value) <= most; value += step {
+		ticks = append(ticks, plot.Tick{Value: float64(value), Label: strconv.Itoa(value)})
+	}
+	return ticks
+}
+
+func pow10(n int) int {
+	p := 1
+	for range n {
+		p *= 10
+	}
+	return p
+}
+
+// timeSteps are distances of ticks that a person can count in.
+var timeSteps = []time.Duration{
+	time.Second, 5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute,
+	time.Hour, 3 * time.Hour, 6 * time.Hour, day, 2 * day, 7 * day, 28 * day,
+}
+
+const day = 24 * time.Hour
+
+// times are ticks at round times, in seconds since 1970, UTC.
+type times struct{}
+
+// Ticks implements plot.Ticker.
+func (times) Ticks(least, most float64) (ticks []plot.Tick) {
+	first, span := time.Unix(int64(least), 0).UTC(), time.Duration((most-least)*float64(time.Second))
+	step := timeSteps[len(timeSteps)-1]
+	for _, s := range timeSteps {
+		if span/s <= mostTicks {
+			step = s
+			break
 		}
 	}
-	const day = 24 * time.Hour
-	switch span := last.Sub(first); {
-	case span < time.Hour:
-		return "15:04:05"
-	case span < day:
-		return "15:04"
-	case span < 10*day:
-		return "01-02 15:04"
+	for span/step > mostTicks {
+		step *= 2
 	}
-	return time.DateOnly
+	format := "01-02 15:04"
+	switch {
+	case step < time.Minute:
+		format = time.TimeOnly
+	case step < day && span < day:
+		format = "15:04"
+	case step >= day:
+		format = time.DateOnly
+	}
+	for at := first.Truncate(step); ; at = at.Add(step) {
+		switch seconds := float64(at.Unix()); {
+		case seconds > most:
+			return ticks
+		case seconds >= least:
+			ticks = append(ticks, plot.Tick{Value: seconds, Label: at.Format(format)})
+		}
+	}
 }
