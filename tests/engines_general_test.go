@@ -48,6 +48,7 @@ func TestEngines_TerminationPolicy(t *testing.T) {
 			if diff := cmp.Diff(victims, got); diff != "" {
 				t.Error(diff)
 			}
+			e.reproduces("al", "web")
 		})
 	}
 }
@@ -112,4 +113,5 @@ func TestEngines_DryRun(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	p.terminations(2)
+	e.reproduces("al", "web")
 }

@@ -166,6 +166,7 @@ func TestEngines_Lives(t *testing.T) {
 				_, err := e.as("al").DescribeDomain(e.ctx(), "web", "", 0)
 				return isNotFound(err)
 			})
+			e.reproduces("al", "web")
 		})
 	}
 }

@@ -55,6 +55,7 @@ func TestEngines_OutsideUnsound(t *testing.T) {
 	d.says(func(*enginetest.Question) any { return []byte("hello") })
 	stays("no decision")
 	p.terminations(0)
+	e.reproduces("al", "web")
 }
 
 // TestEngines_OutsideSees: who decides outside is shown what was pushed, and gets its

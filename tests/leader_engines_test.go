@@ -127,6 +127,7 @@ func TestEngines_RefusedReconfigure(t *testing.T) {
 	if d := last(3); d.RefusedSeq != 0 || d.ConfigSeq != taken || contains(d.Reason, "refused") {
 		t.Errorf("%+v", d)
 	}
+	e.reproduces("al", "web", m.as("picky", ""))
 }
 
 // TestEngines_ChangeAfterRefusal changes the engine after the one before has
@@ -150,6 +151,7 @@ func TestEngines_ChangeAfterRefusal(t *testing.T) {
 	if second.counts("al", "web").Decided != 1 {
 		t.Errorf("the second engine was not asked: %+v", second.counts("al", "web"))
 	}
+	e.reproduces("al", "web", first.as("first", ""), second.as("second", ""))
 }
 
 // TestEngines_RefusedChange changes to an engine that refuses to start with the
@@ -178,4 +180,5 @@ func TestEngines_RefusedChange(t *testing.T) {
 	if refusals == 0 {
 		t.Error("the refusal is not recorded")
 	}
+	e.reproduces("al", "web", refuses.as("refuses", ""))
 }
