@@ -1,6 +1,8 @@
 package tests
 
 import (
+	"fmt"
+
 
 	"github.com/seed-524e47bf/epum/cmd/service"
 	"github.com/seed-524e47bf/epum/engines"
@@ -20,6 +22,27 @@ func (e *epum) reproduces(owner, domain string, more ...engines.Kind) int {
 		e.t.Errorf("%s of %s: not all of %d recorded decisions come out the same: %+v", domain, owner, r.Recorded.Decisions, r.Replayed)
 	}
 	return r.Recorded.Decisions
+}
+
+// otherwise finds the decisions of any domain that come out otherwise when they are made
+// again from the log.
+func (e *epum) otherwise(log []logged) (findings []string) {
+	e.t.Helper()
+	domains, decisions := map[events.DomainID]bool{}, 0
+	for _, l := range log {
+		if id, _, ok := l.key.Parts(); ok && l.typ() == events.TypeDecisionMade {
+			domains[id] = true
+		}
+	}
+	for id := range domains {
+		r := e.backtest(id.Owner, id.Name, nil)
+		decisions += r.Recorded.Decisions
+		if r.Replayed.Same != r.Recorded.Decisions {
+			findings = append(findings, fmt.Sprintf("%s: of %d decisions on %s of %s: %+v", findAgain, r.Recorded.Decisions, id.Name, id.Owner, r.Replayed))
+		}
+	}
+	e.t.Logf("%d decisions on %d domains made again from the log", decisions, len(domains))
+	return findings
 }
 
 // backtest runs a backtest of a domain on the log.

@@ -21,6 +21,7 @@ const (
 	findFold    = "fold"    // the events contradict each other
 	findRead    = "read"    // an answer shows what the log never was
 	findHealth  = "health"  // more of a domain is missing for its health than may be
+	findAgain   = "again"   // a decision that comes out otherwise when it is made again from the log
 	findOutcome = "outcome" // what came of it all is not what was wanted
 )
 

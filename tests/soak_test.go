@@ -201,6 +201,7 @@ func (s *soak) judge() {
 		s.findings = append(s.findings, findFold+": the bucket is another (-fold +bucket):\n"+diff)
 	}
 	log := s.log()
+	s.findings = append(s.findings, s.otherwise(log)...)
 	s.cloud.mu.Lock()
 	defer s.cloud.mu.Unlock()
 	s.findings = append(s.findings, checkLog(log, expect)...)

@@ -35,14 +35,8 @@ type Config struct {
 	// Ask answers the questions of engines that run outside in a simulation; nil:
 	// nobody does.
 	Ask func(q engines.Question, body []byte) *engines.Answer
-}
 
-// read calls each with every event of the domain up to the end of the range.
-func (c *Config) read(ctx context.Context, each func(events.Envelope, events.Event) error) error {
-	q := projections.Query{
-		Keys: []events.Key{c.Domain.Key(), c.Domain.DecisionKey(), c.Domain.AllInstances()}, To: projections.Point{Seq: c.To},
-	}
-	return c.History.History(ctx, q, func(r *events.Recorded) error { return each(r.Envelope, r.Event) })
+	kept kept
 }
 
 // begun reports whether an event is in the range.

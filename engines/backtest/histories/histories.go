@@ -99,6 +99,15 @@ func (h *History) Feels(id string, health events.Health) {
 	h.decide()
 }
 
+// Reap has the records of instances that have ended go, as the reaper does.
+func (h *History) Reap() {
+	for _, i := range h.Instances() {
+		if i.State.Terminal() {
+			h.happens(h.Domain.InstanceKey(i.ID), events.Reaped{}, "", "")
+		}
+	}
+}
+
 // Instances are those that have a record.
 func (h *History) Instances() []*events.Instance { return slices.Clone(h.state.Instances(h.Domain)) }
 
