@@ -111,7 +111,7 @@ func stored(b *testing.B, h *histories.History) *jetstream.Log {
 		if r.Epoch > 0 {
 			m.Header[events.HeaderCEEpoch] = []string{strconv.FormatUint(r.Epoch, 10)}
 		}
-		if _, err := js.PublishMsgAsync(m); err != nil {
+		if _, err := js.PublishMsgAsync(m, natsjs.WithStallWait(patience)); err != nil {
 			b.Fatal(err)
 		}
 	}
