@@ -157,4 +157,14 @@ func TestLostAck(t *testing.T) {
 			t.Errorf("revision %d, is %v, %v", rev, got, err)
 		}
 	})
+	t.Run("shadow", func(t *testing.T) {
+		landed := func() bool {
+			_, _, err := direct.Shadows().Last(t.Context(), domain(1))
+			return err == nil
+		}
+		seq := lose(t, landed, func() (uint64, error) { return cell.Shadows().Append(t.Context(), domain(1), "id1", []byte("{}"), 0) })
+		if last, _, err := direct.Shadows().Last(t.Context(), domain(1)); err != nil || last != seq || seq != 1 {
+			t.Errorf("it is %d, the last one %d, %v", seq, last, err)
+		}
+	})
 }

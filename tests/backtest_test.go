@@ -3,7 +3,6 @@ package tests
 import (
 	"fmt"
 
-
 	"github.com/seed-524e47bf/epum/cmd/service"
 	"github.com/seed-524e47bf/epum/engines"
 	"github.com/seed-524e47bf/epum/engines/backtest"
@@ -70,4 +69,3 @@ func (e *epum) backtest(owner, domain string, change func(*backtest.Config)) *ba
 	}
 	return r
 }
-
