@@ -221,3 +221,64 @@ func must[T any](x T, err error) T {
 	}
 	return x
 }
+
+// TestRun_Removal: a simulated domain drains when the recorded one did, and is gone.
+func TestRun_Removal(t *testing.T) {
+	h := histories.New(t, registry("local"), histories.Config("", `{"preserve_n":3}`))
+	h.Live(time.Hour)
+	h.Remove()
+	h.Live(time.Hour)
+	r := run(t, h, over(histories.Config("", `{"preserve_n":5}`)))
+	if r.Recorded.Terminations != 3 || r.Candidate.Terminations != 5 {
+		t.Errorf("%+v", r.Candidate)
+	}
+	if last := r.Candidate.Running[len(r.Candidate.Running)-1]; last.Value != 0 {
+		t.Errorf("%d run at last", last.Value)
+	}
+	near(t, "simulated instance-hours", r.Candidate.InstanceHours, 5*(3600-30+1)/3600.)
+	if same := run(t, h, nil); same.Replayed.Same != same.Recorded.Decisions {
+		t.Errorf("the recorded policy: %+v", same.Replayed)
+	}
+}
+
+// TestRun_Failures: what failed and what was ill is met at the recorded rates, and
+// replaced; a whole life is made again, too.
+func TestRun_Failures(t *testing.T) {
+	h := histories.New(t, registry("local"), events.Config{EngineConf: json.RawMessage(`{"preserve_n":4}`), Health: json.RawMessage(`{"monitor_health":true}`)})
+	h.Lives = func(int) time.Duration { return 2 * time.Hour }
+	h.Fails = func(n int) bool { return n%5 == 0 }
+	for range 20 {
+		h.Live(time.Hour)
+		for _, i := range h.Instances() {
+			if i.State == events.Running {
+				h.Feels(i.ID, events.HealthProcessError)
+				break
+			}
+		}
+	}
+	if same := run(t, h, nil); same.Replayed.Same != same.Recorded.Decisions || same.Recorded.Launches < 40 {
+		t.Errorf("the recorded policy: %+v, %+v", same.Recorded, same.Replayed)
+	}
+	// Chance is within a half of what was recorded, for the same policy and many lives.
+	r := run(t, h, func(c *backtest.Config) { c.Simulate, c.Seed = true, 7 })
+	was, is := float64(r.Recorded.Launches), float64(r.Candidate.Launches)
+	if is < was/2 || is > 2*was || r.Simulated.Failures > 0 {
+		t.Errorf("%g launches, and %g simulated: %+v", was, is, r.Simulated)
+	}
+	near(t, "hours, within a tenth", math.Round(r.Candidate.InstanceHours/r.Recorded.InstanceHours*5)/5, 1)
+}
+
+// TestRun_RefusedReconfigure: a recorded reconfigure that the service would refuse on
+// top of the other config is left out.
+func TestRun_RefusedReconfigure(t *testing.T) {
+	const conf = `{"sensor_type":"nats","monitor_domain_sensors":["load"],"metric":"load","minimum_vms":2,"maximum_vms":9,
+		"scale_up_threshold":5,"scale_down_threshold":1,"iaas_site":"s","iaas_allocation":"s","deployable_type":"w"}`
+	h := histories.New(t, registry("local"), histories.Config("sensor", conf))
+	h.Live(time.Hour)
+	h.Reconfigure(histories.Config("", `{"minimum_vms":6}`))
+	h.Live(time.Hour)
+	r := run(t, h, over(histories.Config("", `{"maximum_vms":4}`)))
+	if r.Simulated.Refused != 1 || r.Recorded.MostRunning != 6 || r.Candidate.MostRunning != 2 || len(r.Notes) != 1 {
+		t.Errorf("%d running at most, and %d: %+v %q", r.Recorded.MostRunning, r.Candidate.MostRunning, r.Simulated, r.Notes)
+	}
+}

@@ -19,7 +19,6 @@ type survey struct {
 	site    string   // of the first launch
 	changed bool     // the other config is another one, or would be refused
 	last    time.Time
-	metrics map[string]bool // of which the log has readings
 
 	seen *events.Domain // the last one that changed was judged by
 }

@@ -225,51 +225,70 @@ func (s *shadow) decide(ctx context.Context) error {
 	if seen.Domain == nil || seen.Domain.Removed {
 		return ErrGone
 	}
-	laid, err := s.overlay.Domain(seen.Domain)
-	if err != nil && s.refused != seen.Domain.ConfigSeq {
-		s.refused = seen.Domain.ConfigSeq
+	laid, err := s.lay(seen.Domain)
+	if err != nil {
+		return err
+	}
+	draft, ok := s.evaluate(seen.Scene, laid)
+	if !ok {
+		return nil
+	}
+	made, ok := draft.Event.(events.DecisionMade)
+	if !ok {
+		return fmt.Errorf("shadow: %T instead of a decision", draft.Event)
+	}
+	saw, err := passes.DecodeSaw(made.Saw)
+	if err != nil {
+		return err
+	}
+	if s.last != nil && !passes.News(s.own.Decision(s.Domain), &made) && sameWish(&s.lastSaw, &saw) {
+		return nil
+	}
+	r := &Record{DecisionMade: made, Config: laid.Config, Run: s.run}
+	if err := s.record(ctx, r, draft.ID); err != nil {
+		return err
+	}
+	s.last, s.lastSaw = r, saw
+	s.remember(r, draft.ID)
+	s.Decided(r, seen.own)
+	return nil
+}
+
+// lay gives the domain with the other config; where the service would refuse that on
+// top of a new one of the domain, with the last one that it would not.
+func (s *shadow) lay(d *events.Domain) (*events.Domain, error) {
+	laid, err := s.overlay.Domain(d)
+	if laid == nil {
+		return nil, err
+	}
+	if err != nil && s.refused != d.ConfigSeq {
+		s.refused = d.ConfigSeq
 		s.Failed(fmt.Errorf("on top of the domain's new config the service would refuse this one, so it stays with the one before: %w", err))
 	}
-	if laid == nil {
-		return err
-	}
+	return laid, nil
+}
+
+// evaluate has the engine decide, with nothing done; false: it could not.
+func (s *shadow) evaluate(scene passes.Scene, laid *events.Domain) (made events.Draft, ok bool) {
 	rehearsed := *laid
+	var err error
 	if rehearsed.Config, err = laid.Config.Merge(dry); err != nil {
-		return err
+		s.Failed(err)
+		return made, false
 	}
-	now := s.now()
-	if !s.wake.After(now) {
+	scene.Domain, scene.Decision, scene.Now = &rehearsed, s.own.Decision(s.Domain), s.now()
+	if !s.wake.After(scene.Now) {
 		s.wake = time.Time{}
 	}
-	scene := seen.Scene
-	scene.Domain, scene.Decision, scene.Now = &rehearsed, s.own.Decision(s.Domain), now
 	e, err := s.evaluator.Evaluate(&scene, nil, true)
 	if err != nil || len(e.Drafts) == 0 {
 		if err != nil {
 			s.Failed(err)
 		}
-		return nil
+		return made, false
 	}
 	s.wake = e.Wake
-	made, ok := e.Drafts[0].Event.(events.DecisionMade)
-	if !ok {
-		return fmt.Errorf("shadow: %T instead of a decision", e.Drafts[0].Event)
-	}
-	r := &Record{DecisionMade: made, Config: laid.Config, Run: s.run}
-	saw, err := passes.DecodeSaw(made.Saw)
-	if err != nil {
-		return err
-	}
-	if s.last != nil && !passes.News(scene.Decision, &made) && sameWish(&s.lastSaw, &saw) {
-		return nil
-	}
-	if err := s.record(ctx, r, e.Drafts[0].ID); err != nil {
-		return err
-	}
-	s.last, s.lastSaw = r, saw
-	s.remember(r, e.Drafts[0].ID)
-	s.Decided(r, seen.own)
-	return nil
+	return e.Drafts[0], true
 }
 
 // sameWish reports whether two decisions want the same: of a dry run, figures alone may
