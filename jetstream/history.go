@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -216,14 +217,26 @@ func (r *reading) consume(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.log.readFeeds(ctx, feeds, upTo, r.give); err != nil || !r.follow {
+	closeAll := func() {
+		for _, f := range feeds {
+			f.close()
+		}
+		feeds, upTo = nil, nil
+	}
+	give := r.give
+	if r.dense(feeds, upTo) {
+		last := slices.Max(upTo)
+		closeAll()
+		if err := open(nil, last); err != nil {
+			return err
+		}
+		give = r.giveWanted
+	}
+	if err := r.log.readFeeds(ctx, feeds, upTo, give); err != nil || !r.follow {
 		return err
 	}
 	r.from = max(r.from, r.to+1)
-	for _, f := range feeds {
-		f.close()
-	}
-	feeds, upTo = nil, nil
+	closeAll()
 	if err := open(r.subjects, 0); err != nil {
 		return err
 	}
