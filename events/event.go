@@ -36,10 +36,6 @@ const (
 	TypePassCommitted          = "epum.pass.committed.v1"
 )
 
-// TypeShadowDecided is the ce-type of a record in the stream of shadows. It is no event
-// of the log: nothing is derived from it.
-const TypeShadowDecided = "epum.shadow.decided.v1"
-
 type (
 	// DefinitionAdded says that a definition came to be.
 	DefinitionAdded struct {

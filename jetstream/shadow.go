@@ -13,6 +13,10 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
+// shadowDecided is the ce-type of a shadow's record. It is no event of the log: nothing
+// is derived from it.
+const shadowDecided = "epum.shadow.decided.v1"
+
 // Shadows is the stream of what second engines have decided alongside, a subject a
 // domain. It is safe for concurrent use.
 type Shadows struct {
@@ -44,7 +48,7 @@ func (s *Shadows) Append(ctx context.Context, domain events.DomainID, id string,
 	h.set(events.HeaderSpecVersion, events.SpecVersion)
 	h.set(events.HeaderID, id)
 	h.set(events.HeaderSource, s.source)
-	h.set(events.HeaderType, events.TypeShadowDecided)
+	h.set(events.HeaderType, shadowDecided)
 	h.set(events.HeaderCETime, time.Now().UTC().Format(time.RFC3339Nano))
 	h.set(events.HeaderGuard, strconv.FormatUint(after, 10))
 	m := &nats.Msg{Subject: s.prefix.Shadow(domain), Header: h.header, Data: body}
@@ -101,7 +105,7 @@ func (s *Shadows) Read(ctx context.Context, domain events.DomainID, each func(st
 		if err != nil {
 			return fmt.Errorf("records of %s: %w", s.stream, err)
 		}
-		if header1(own(m.Header), events.HeaderType) != events.TypeShadowDecided {
+		if header1(own(m.Header), events.HeaderType) != shadowDecided {
 			continue // nobody's record
 		}
 		if err := each(info.time, m.Data); err != nil {
