@@ -10,7 +10,7 @@ import (
 
 // FoldVersion names what documents hold and how Apply makes them. A bucket of
 // another version is not read (design §2, 6).
-const FoldVersion = 3
+const FoldVersion = 4
 
 // Document is one aggregate's part of the state, as the state bucket keeps it:
 // a *Definition, *Domain, *Instance, *Decision or Leader.

@@ -73,7 +73,7 @@ func sealOf(subject string, headers map[string][]string, body []byte) (seal stri
 			others = append(others, name)
 		}
 	}
-	scratch := sealBuffers.Get().(*[]byte)
+	scratch, _ := sealBuffers.Get().(*[]byte)
 	b := append(append((*scratch)[:0], subject...), '\n')
 	for n, name := range sealed {
 		b = appendHeader(b, name, found[n])

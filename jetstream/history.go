@@ -140,16 +140,10 @@ func (r *reading) run(ctx context.Context) error {
 	for {
 		from := r.from
 		err := r.consume(ctx)
-		switch {
-		case err == nil:
-			return nil
-		case r.stopped != nil:
-			return r.stopped
-		case ctx.Err() != nil || !errors.Is(err, ErrTailBroken) && !noQuorum(err) && !noAnswer(err):
+		if err == nil || !r.goesOn(ctx, err, r.from > from) {
 			return err
-		case r.from == from && !r.follow: // nothing came of it
-			return err
-		case r.from > from:
+		}
+		if r.from > from {
 			pause = newPause(shortestReopen, longestReopen)
 		}
 		if !pause.wait(ctx) {
@@ -159,6 +153,13 @@ func (r *reading) run(ctx context.Context) error {
 			return fmt.Errorf("%w: the log was made anew or restored meanwhile: it ends at %d, and %d was read", ErrTailBroken, end.Seq, r.given)
 		}
 	}
+}
+
+// goesOn reports whether a reading that failed may be taken up again: what failed was the
+// way to the log, and something came of it or it follows.
+func (r *reading) goesOn(ctx context.Context, err error, got bool) bool {
+	lost := errors.Is(err, ErrTailBroken) || noQuorum(err) || noAnswer(err)
+	return r.stopped == nil && ctx.Err() == nil && lost && (got || r.follow)
 }
 
 // ask asks the stream's leader for one event after the other, for as long as there are

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,13 +130,8 @@ func (p *Projector) takeOver(ctx context.Context) error {
 	}
 	// Whoever wrote what is there had folded no more than this; a later election
 	// that the replica has not heard of yet is found out here, too.
-	if err := p.replica.WaitFor(ctx, end.Seq); err != nil {
+	if err := cmp.Or(p.replica.WaitFor(ctx, end.Seq), p.replica.waitRebuilt(ctx, checkpoint.Rebuild)); err != nil {
 		return err
-	}
-	if checkpoint.Rebuild != "" {
-		if err := p.replica.waitRebuilt(ctx, checkpoint.Rebuild); err != nil {
-			return err
-		}
 	}
 	if err == nil {
 		err = checkpoint.check(ctx, p.source, end)

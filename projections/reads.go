@@ -169,10 +169,8 @@ func (r *Reader) read(ctx context.Context, keys []events.Key, see func(*events.S
 	if err := r.replica.WaitFor(ctx, a.end); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoQuorum, err)
 	}
-	if rebuild != "" {
-		if err := r.replica.waitRebuilt(ctx, rebuild); err != nil {
-			return fmt.Errorf("%w: %w", ErrNoQuorum, err)
-		}
+	if err := r.replica.waitRebuilt(ctx, rebuild); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoQuorum, err)
 	}
 	r.replica.View(func(s *events.State) { see(s, AsOf{Seq: s.Seq, Time: s.Time}) })
 	return nil

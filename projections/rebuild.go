@@ -88,9 +88,10 @@ func (r *Replica) rebuilt(id string) bool {
 	return r.rebuild == id
 }
 
-// waitRebuilt returns once rebuilt holds, or with ctx's error.
+// waitRebuilt returns once rebuilt holds, or with ctx's error; at once where there was no
+// rebuild.
 func (r *Replica) waitRebuilt(ctx context.Context, id string) error {
-	for !r.rebuilt(id) {
+	for id != "" && !r.rebuilt(id) {
 		if !pause(ctx, rebuildCheck/20) {
 			return fmt.Errorf("wait for the rebuild %s: %w", id, ctx.Err())
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -86,9 +87,7 @@ func TestRun_Moving(t *testing.T) {
 	late := bucketOf(l)
 	become := func(b bucket, other bucket) {
 		clear(b)
-		for k, v := range other {
-			b[k] = v
-		}
+		maps.Copy(b, other)
 	}
 	m := &moving{bucket: bucket{}, looks: []func(bucket){
 		func(b bucket) {

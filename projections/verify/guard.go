@@ -60,24 +60,27 @@ func (c *checker) ruleOf(r *events.Recorded) rule {
 	return rule{key: r.Key}
 }
 
-// checkGuard checks that an event has the guard that it must have, and that it names the
-// last message on that subject before its append.
+// checkGuard checks that an event has the guard that it must have.
 func (c *checker) checkGuard(r *events.Recorded) {
 	want := c.ruleOf(r)
 	text := r.Header[events.HeaderGuard]
 	switch {
 	case want.none && len(text) > 0:
 		c.wrong(r, KindGuard, "it has a guard, which a further termination of a decision has not")
-		return
 	case want == rule{} || want.none:
-		return
 	case len(text) == 0:
 		c.wrong(r, KindGuard, "it has no guard: anything could have been appended before it")
-		return
+	default:
+		c.checkExpected(r, want, text)
 	}
+}
+
+// checkExpected checks that a guard is on what it has to be on, and names the last message
+// there before its append.
+func (c *checker) checkExpected(r *events.Recorded, want rule, text []string) {
 	seq, err := strconv.ParseUint(text[0], 10, 64)
 	key := guardKey(r)
-	switch {
+	switch last := c.lastOf(key); {
 	case err != nil || len(text) > 1:
 		c.wrong(r, KindGuard, "its guard is no number: %q", text)
 	case key != want.key:
@@ -86,10 +89,9 @@ func (c *checker) checkGuard(r *events.Recorded) {
 		c.wrong(r, KindGuard, "its guard expects event %d, and has to expect that there is none", seq)
 	case r.Type == events.TypePassCommitted && seq != r.Epoch:
 		c.wrong(r, KindGuard, "its fence is %d, and its leader was elected at %d", seq, r.Epoch)
-	case seq != c.lastOf(key):
-		c.wrong(r, KindGuard, "it was appended behind event %d of %s, and the last one there before it is %d: an event is missing, added or moved",
-			seq, key, c.lastOf(key))
-	case c.batch != nil && c.batch.wrote(c.lastOf(key)):
+	case seq != last:
+		c.wrong(r, KindGuard, "it was appended behind event %d of %s, and the last one there before it is %d: an event is missing, added or moved", seq, key, last)
+	case c.batch != nil && c.batch.wrote(last):
 		c.wrong(r, KindGuard, "its guard on %s stands behind an event of it in its batch", key)
 	}
 }

@@ -181,6 +181,7 @@ func (l *log) act(drafts ...draft) {
 			p.Launched++
 		case events.TerminateRequested:
 			p.Terminated++
+		default: // a pass does not count the others
 		}
 	}
 	l.batch(2, append([]draft{{key: events.PassKey, ev: p}}, drafts...)...)

@@ -36,38 +36,35 @@ func (c *checker) impossible(r *events.Recorded, domain events.DomainID, name st
 		return unless(c.state.Definition(name) == nil, "the definition exists")
 	case events.DefinitionUpdated, events.DefinitionRemoved:
 		return unless(c.state.Definition(name) != nil, "there is no such definition")
-	case events.DomainAdded:
-		return unless(c.state.Domain(domain) == nil, "the domain exists")
-	case events.DomainReconfigured, events.DomainSubscribed, events.DomainUnsubscribed:
-		d := c.state.Domain(domain)
-		return unless(d != nil && !d.Removed, "there is no such domain, or it is being removed")
-	case events.DomainRemovalRequested:
-		return unless(c.state.Domain(domain) != nil, "there is no such domain")
-	case events.DomainRemoved:
-		d := c.state.Domain(domain)
-		return first(
-			unless(d != nil && d.Removed, "there is no such domain, or nobody asked for its removal"),
-			unless(len(c.state.Instances(domain)) == 0, "it has instances"),
-		)
+	case events.LaunchRequested, events.StateChanged, events.TerminateRequested, events.HealthChanged, events.Reaped:
+		return c.impossibleInstance(ev, domain, name)
 	case events.DecisionMade:
 		return c.impossibleDecision(r, ev, domain)
 	case events.LeaderElected:
 		return unless(ev.Process != "", "it names no process")
-	case events.LaunchRequested:
-		d := c.state.Domain(domain)
-		return first(
-			unless(d != nil && !d.Removed, "there is no such domain, or it is being removed"),
-			unless(c.state.Instance(name) == nil, "the instance exists"),
-		)
-	case events.StateChanged, events.TerminateRequested, events.HealthChanged, events.Reaped:
-		i := c.state.Instance(name)
-		if i == nil || i.Domain != domain {
-			return "there is no such instance"
-		}
-		return impossibleFor(i, ev)
 	case events.PassCommitted, events.Unknown, events.Foreign:
+		return ""
+	default:
+		return impossibleDomain(c.state.Domain(domain), ev, len(c.state.Instances(domain)))
 	}
-	return ""
+}
+
+// impossibleDomain is impossible for what happens to a domain (nil: there is none) with so
+// many instances.
+func impossibleDomain(d *events.Domain, ev events.Event, instances int) string {
+	switch ev.(type) {
+	case events.DomainAdded:
+		return unless(d == nil, "the domain exists")
+	case events.DomainRemovalRequested:
+		return unless(d != nil, "there is no such domain")
+	case events.DomainRemoved:
+		return first(
+			unless(d != nil && d.Removed, "there is no such domain, or nobody asked for its removal"),
+			unless(instances == 0, "it has instances"),
+		)
+	default: // it is reconfigured, subscribed or unsubscribed
+		return unless(d != nil && !d.Removed, "there is no such domain, or it is being removed")
+	}
 }
 
 func (c *checker) impossibleDecision(r *events.Recorded, ev events.DecisionMade, domain events.DomainID) string {
@@ -82,8 +79,19 @@ func (c *checker) impossibleDecision(r *events.Recorded, ev events.DecisionMade,
 	)
 }
 
-// impossibleFor is impossible for what happens to an instance.
-func impossibleFor(i *events.Instance, ev events.Event) string {
+// impossibleInstance is impossible for what happens to an instance.
+func (c *checker) impossibleInstance(ev events.Event, domain events.DomainID, name string) string {
+	i := c.state.Instance(name)
+	if _, launch := ev.(events.LaunchRequested); launch {
+		d := c.state.Domain(domain)
+		return first(
+			unless(d != nil && !d.Removed, "there is no such domain, or it is being removed"),
+			unless(i == nil, "the instance exists"),
+		)
+	}
+	if i == nil || i.Domain != domain {
+		return "there is no such instance"
+	}
 	switch ev := ev.(type) {
 	case events.StateChanged:
 		return first(

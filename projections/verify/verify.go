@@ -18,7 +18,9 @@ type Log interface {
 
 // Bucket is the state bucket as it is verified; its methods are projections.Bucket's.
 type Bucket interface {
+	// Read gives documents in one isolated answer.
 	Read(ctx context.Context, keys ...events.Key) ([]projections.Entry, error)
+	// All calls each with every entry.
 	All(ctx context.Context, each func(projections.Entry) error) error
 }
 
