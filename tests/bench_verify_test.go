@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/jetstream"
+	"github.com/seed-524e47bf/epum/projections"
 	"github.com/seed-524e47bf/epum/projections/verify"
 )
 
@@ -121,11 +121,26 @@ func longLog(b *testing.B, size int) (*epum, *jetstream.Cell) {
 		added := w.one(id.Key(), 0, events.DomainAdded{DefinitionID: "d", DefinitionSeq: definition, Config: preserve(0)})
 		w.lives(id, added, instances)
 	}
-	e.process()
-	e.do("al", commands.AddDefinition{DefinitionID: "last"})
-	e.projected()
-	e.stopAll()
+	project(b, cell, w.epoch)
 	return e, cell
+}
+
+// project has a projector write the state bucket, however long that takes.
+func project(b *testing.B, cell *jetstream.Cell, epoch uint64) {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	replica := projections.NewReplica(cell.Log(), cell.State(), logger())
+	var work sync.WaitGroup
+	work.Go(func() { _ = replica.Run(ctx, nil) })
+	defer func() { cancel(); work.Wait() }()
+	if _, err := replica.Barrier(ctx); err != nil {
+		b.Fatal(err)
+	}
+	work.Go(func() { _ = projections.NewProjector(replica, cell.Log(), cell.State(), logger()).Run(ctx, epoch) })
+	reader := projections.NewReader(replica, cell.State(), nil)
+	for reader.CheckpointSeq(ctx) < replica.Applied() {
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // BenchmarkVerify compares verify with an empty ordered consumer of the same log in the
