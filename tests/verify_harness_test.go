@@ -88,8 +88,11 @@ func lived(t testing.TB) *epum {
 	e.processes[0].Stop()
 	e.leader()
 	id := e.live("al", "web")[0].InstanceID
-	e.heartbeat(id, events.HealthProcessError, `,"error":"<it> is ill"`)
-	e.healthOf(id, events.HealthProcessError)
+	eventually(t, "the instance is ill", func() bool { // a leader that has just begun may not hear yet
+		e.heartbeat(id, events.HealthProcessError, `,"error":"<it> is ill"`)
+		i, _ := e.instance("al", "web", id)
+		return i.Health == events.HealthProcessError
+	})
 	e.comesTo("al", "web", 5)
 	e.dead("al", "web")
 	e.do("al", commands.ReconfigureDomain{DomainID: "web", Config: preserve(2)})
