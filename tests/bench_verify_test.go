@@ -129,7 +129,7 @@ func longLog(b *testing.B, size int) (*epum, *jetstream.Cell) {
 func project(b *testing.B, cell *jetstream.Cell, epoch uint64) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
-	replica := projections.NewReplica(cell.Log(), cell.State(), logger())
+	replica := projections.NewReplica(cell.Log(), cell.State(), cell.Purged(), logger())
 	var work sync.WaitGroup
 	work.Go(func() { _ = replica.Run(ctx, nil) })
 	defer func() { cancel(); work.Wait() }()

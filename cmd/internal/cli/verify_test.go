@@ -41,7 +41,7 @@ func startCell(t *testing.T) (*jetstream.Cell, *nats.Conn) {
 func startProjector(t *testing.T, cell *jetstream.Cell, epoch uint64) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	replica := projections.NewReplica(cell.Log(), cell.State(), quiet)
+	replica := projections.NewReplica(cell.Log(), cell.State(), cell.Purged(), quiet)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)
 	started := make(chan struct{})
