@@ -55,7 +55,11 @@ func TestExplain_Instance(t *testing.T) {
 	reconfigured := e.do("al", commands.ReconfigureDomain{DomainID: "web", Config: preserve(0)})
 	e.decide()
 	e.reportState("al", "web", id, events.Terminated)
-	e.pass("reap")
+	eventually(t, "its record is gone", func() bool {
+		e.pass("reap")
+		_, there := e.instance("al", "web", id)
+		return !there
+	})
 	told, err := e.as("al").ExplainInstance(e.ctx(), id, projections.Point{})
 	if err != nil {
 		t.Fatal(err)

@@ -28,6 +28,9 @@ func seen(record json.RawMessage) (s saw) {
 
 // shownSaw is what was seen without what makes it long.
 func shownSaw(record json.RawMessage) json.RawMessage {
+	if len(record) <= mostSaw { // as nearly always
+		return record
+	}
 	var all map[string]json.RawMessage
 	if json.Unmarshal(record, &all) != nil {
 		return nil

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -122,6 +123,9 @@ func decides(ev events.DecisionMade) string {
 	}
 	add("launches", len(ev.Launches))
 	add("terminates", len(ev.Terminations))
+	if len(does) > 0 || !bytes.Contains(ev.Saw, []byte(`"dry_run"`)) {
+		return who + " " + cmp.Or(strings.Join(does, " and "), "does nothing")
+	}
 	if saw := seen(ev.Saw); saw.DryRun != nil {
 		add("would launch", len(saw.DryRun.Launches))
 		add("would terminate", len(saw.DryRun.Terminations))
