@@ -83,7 +83,6 @@ type Story struct {
 	steps   []Step // the latest ones
 	leftOut int
 
-	last     *stamp           // the event heard last that is told of
 	of       map[string]stamp // instance → its last event
 	news     []stamp          // events that call for a decision, the latest ones
 	commands []Step           // that a decision may come to be made by, the latest ones
@@ -128,7 +127,7 @@ func (s *Story) Empty() bool {
 	if s.instance != "" {
 		return len(s.of) == 0 && s.state.Instance(s.instance) == nil
 	}
-	return s.last == nil && s.Domain() == nil
+	return len(s.steps) == 0 && s.Domain() == nil
 }
 
 // Tell gives the explanation of what was heard.

@@ -51,7 +51,7 @@ func (s *Story) hearCommand(step Step, ev events.Event, now stamp) {
 		s.gone = now
 	}
 	if s.instance == "" {
-		s.add(step, s.last)
+		s.add(step, nil)
 		return
 	}
 	s.commands = append(s.commands[max(0, len(s.commands)-remembered):], step)
@@ -132,7 +132,6 @@ func (s *Story) add(step Step, follows *stamp) {
 		step.Follows = follows.seq
 		step.After = max(0, step.Time.Sub(follows.time).Seconds())
 	}
-	s.last = &stamp{seq: step.Seq, time: step.Time}
 	if n := len(s.steps); n > 0 && s.instance == "" && same(&s.steps[n-1], &step) {
 		s.steps[n-1].join(&step)
 		return

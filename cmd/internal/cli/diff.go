@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -148,7 +149,9 @@ func (f *flat) put(path string, value json.RawMessage, depth int) {
 		}
 		return
 	}
-	f.values[path] = value
+	if string(value) != "null" { // which is as good as nothing
+		f.values[path] = value
+	}
 }
 
 func (a *app) printDiff(d *domainDiff) error {
@@ -164,11 +167,27 @@ func (a *app) printDiff(d *domainDiff) error {
 	}
 	const longest = 80 // characters of a value
 	var rows [][]string
+	onlyOne := map[string]bool{} // instances that there are on one side only
 	for _, c := range d.Changes {
+		if id, field, ok := ofInstance(c.Path); ok && field == "state" && (c.From == nil || c.To == nil) {
+			onlyOne[id] = true
+		}
+	}
+	for _, c := range d.Changes {
+		if id, field, ok := ofInstance(c.Path); ok && field != "state" && onlyOne[id] {
+			continue // its state says enough
+		}
 		rows = append(rows, []string{clean(c.Path), short(orDash(plain(c.From)), longest), short(orDash(plain(c.To)), longest)})
 	}
 	if err := a.print("\n"); err != nil {
 		return err
 	}
 	return a.printTable([]string{"WHAT", "FROM", "TO"}, rows)
+}
+
+// ofInstance takes the path of an instance's field apart. An id has no dot in it.
+func ofInstance(path string) (id, field string, ok bool) {
+	rest, ok := strings.CutPrefix(path, "instances.")
+	id, field, found := strings.Cut(rest, ".")
+	return id, field, ok && found
 }

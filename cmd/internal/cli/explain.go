@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,18 +98,22 @@ func (a *app) printExplanation(e *explainer.Explanation) error {
 	}
 	var b strings.Builder
 	for n := range e.Steps {
-		b.WriteString("\n" + toldStep(&e.Steps[n]))
+		b.WriteString("\n" + toldStep(&e.Steps[n], e.InstanceID))
 	}
 	return a.print(b.String())
 }
 
-// told is a step on a few lines.
-func toldStep(s *explainer.Step) string {
+// toldStep is a step on a few lines; of an instance's explanation it does not say of
+// whom it is.
+func toldStep(s *explainer.Step, instance string) string {
 	seq := fmt.Sprint(s.Seq)
 	if s.ToSeq > 0 {
 		seq += fmt.Sprint("-", s.ToSeq)
 	}
-	line := fmt.Sprintf("%s  %-11s  event %s, %s", stamp(s.Time), s.Kind, seq, clean(s.Who))
+	line := fmt.Sprintf("%s  %-11s  event %s", stamp(s.Time), s.Kind, seq)
+	if !slices.Contains(s.Instances, s.Who) { // its agent or provisioner reports in its name
+		line += ", " + clean(s.Who)
+	}
 	if s.CommandID != "" {
 		line += ", command " + clean(s.CommandID)
 	}
@@ -129,7 +134,7 @@ func toldStep(s *explainer.Step) string {
 	add("what", what)
 	add("why", s.Why)
 	add("saw", string(s.Saw))
-	if len(s.Instances) > 0 {
+	if len(s.Instances) > 0 && instance == "" {
 		who := strings.Join(s.Instances, " ")
 		if s.Count > len(s.Instances) {
 			who += " …"

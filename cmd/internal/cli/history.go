@@ -249,7 +249,11 @@ func (p *historyPrinter) told(r *events.Recorded) string {
 	if why != "" {
 		what += ": " + why
 	}
-	return fmt.Sprintf("%s %8d  %-24s %s  %s\n", stamp(r.Time), r.Seq, orDash(clean(r.Actor)), clean(about(r)), oneLine(what))
+	who := orDash(clean(r.Actor))
+	if _, name, _ := r.Key.Parts(); name == r.Actor { // its agent or provisioner reports in its name
+		who = "its report"
+	}
+	return fmt.Sprintf("%s %8d  %-24s %s  %s\n", stamp(r.Time), r.Seq, who, clean(about(r)), oneLine(what))
 }
 
 // about says what an event is about.

@@ -63,7 +63,7 @@ func TestHistory(t *testing.T) {
 	epum := startEpum(t)
 	added, reconfigured := oneLife(t, epum)
 	lines := strings.Split(strings.TrimSpace(epum("history --domain shop")), "\n")
-	line := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +(\d+)  (\S+) +(domain|decision|instance) alice/shop(/\S+)?  (.+)$`)
+	line := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +(\d+)  (\S+|its report) +(domain|decision|instance) alice/shop(/\S+)?  (.+)$`)
 	var told []string
 	for _, l := range lines {
 		m := line.FindStringSubmatch(l)
