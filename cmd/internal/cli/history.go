@@ -89,7 +89,7 @@ func shortTypes() (all []string) {
 	return all
 }
 
-// keys are the subjects of what is wanted.
+// keys are the subjects of what is wanted; nil: all.
 func (f *historyFlags) keys(a *app) ([]events.Key, error) {
 	for _, given := range []struct{ flag, name string }{
 		{"owner", f.owner}, {"domain", f.domain}, {"instance", f.instance}, {"definition", f.definition},
@@ -118,7 +118,7 @@ func (f *historyFlags) keys(a *app) ([]events.Key, error) {
 	case owner != "":
 		return events.OfOwner(owner), nil
 	}
-	return events.Everything(), nil
+	return nil, nil
 }
 
 // wanted are the full names of --type; nil: all.
@@ -146,8 +146,11 @@ func (a *app) history(ctx context.Context, f *historyFlags) error {
 	if err != nil {
 		return err
 	}
-	keys = events.Narrow(keys, wanted)
-	if len(keys) == 0 {
+	all := len(keys) == 0
+	if all && wanted != nil {
+		keys = events.Everything()
+	}
+	if keys = events.Narrow(keys, wanted); len(keys) == 0 && !all {
 		return usageError("--type names no event of what is asked for")
 	}
 	return a.operate(ctx, func(o *operator) error {

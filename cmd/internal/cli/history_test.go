@@ -115,16 +115,16 @@ func TestHistory(t *testing.T) {
 func TestHistory_Usage(t *testing.T) {
 	startServer(t)
 	for line, says := range map[string]string{
-		"history --type x":                       `--type "x" is none of definition.added`,
-		"history --since yesterday":              `"yesterday" is neither a time`,
-		"history --follow --until 3":             "follow until",
-		"history --definition a --domain b":      "definition domain",
-		"history --definition a --type instance.reaped":   "--type names no event",
-		"history --domain .":                     "--domain: ",
-		"diff shop":                              "--from",
-		"explain":                                "usage is: epum explain",
-		"domain describe shop --as-of 0":         "is neither a time",
-		"history --follow --since 2026-99-01T00": "is neither a time",
+		"history --type x":                              `--type "x" is none of definition.added`,
+		"history --since yesterday":                     `"yesterday" is neither a time`,
+		"history --follow --until 3":                    "follow until",
+		"history --definition a --domain b":             "definition domain",
+		"history --definition a --type instance.reaped": "--type names no event",
+		"history --domain .":                            "--domain: ",
+		"diff shop":                                     "--from",
+		"explain":                                       "usage is: epum explain",
+		"domain describe shop --as-of 0":                "is neither a time",
+		"history --follow --since 2026-99-01T00":        "is neither a time",
 	} {
 		got := run(words(line)...)
 		if got.Code != 2 || !strings.Contains(got.Stderr, says) {
