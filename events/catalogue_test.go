@@ -51,9 +51,8 @@ func TestCatalogue_Complete(t *testing.T) {
 			t.Errorf("%s: subject %q, actor %q, meaning %q", doc.Type, doc.Subject, doc.Actor, doc.Meaning)
 		}
 		var want, got []string
-		body := reflect.TypeOf(ev)
-		for i := range body.NumField() {
-			name, _, _ := strings.Cut(body.Field(i).Tag.Get("json"), ",")
+		for field := range reflect.TypeOf(ev).Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			want = append(want, name)
 		}
 		for _, f := range doc.Fields {

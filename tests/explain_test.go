@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -131,9 +132,7 @@ func TestExplain_Domain(t *testing.T) {
 			"minimum_vms": 1, "maximum_vms": 3, "metric": "load", "sensor_type": "nats", "monitor_domain_sensors": []string{"load"},
 			"scale_up_threshold": 5,
 		}
-		for k, v := range more {
-			keys[k] = v
-		}
+		maps.Copy(keys, more)
 		return engineConf("sensor", keys)
 	}
 	dry := preserve(2)

@@ -76,25 +76,30 @@ func TestHistory_Op(t *testing.T) {
 		"another caller's":  {"bo", natsapi.HistoryRequest{}, of(func(_ logged, id events.DomainID, _ string) bool { return id.Owner == "bo" })},
 		"a domain's":        {"al", natsapi.HistoryRequest{DomainID: "web"}, of(func(_ logged, id events.DomainID, _ string) bool { return id == web })},
 		"an instance's": {
-			"al", natsapi.HistoryRequest{InstanceID: anInstance},
+			"al",
+			natsapi.HistoryRequest{InstanceID: anInstance},
 			of(func(_ logged, _ events.DomainID, name string) bool { return name == anInstance }),
 		},
 		"a definition's": {
-			"bo", natsapi.HistoryRequest{DefinitionID: "d"},
+			"bo",
+			natsapi.HistoryRequest{DefinitionID: "d"},
 			of(func(l logged, _ events.DomainID, _ string) bool { return l.key == events.DefinitionKey("d") }),
 		},
 		"some types'": {
-			"al", natsapi.HistoryRequest{Types: []string{events.TypeReaped, events.TypeDomainAdded}},
+			"al",
+			natsapi.HistoryRequest{Types: []string{events.TypeReaped, events.TypeDomainAdded}},
 			of(func(l logged, id events.DomainID, _ string) bool {
 				return id.Owner == "al" && (l.typ() == events.TypeReaped || l.typ() == events.TypeDomainAdded)
 			}),
 		},
 		"some sequences'": {
-			"al", natsapi.HistoryRequest{DomainID: "web", Since: projections.Point{Seq: 7}, Until: projections.Point{Seq: mid.seq}},
+			"al",
+			natsapi.HistoryRequest{DomainID: "web", Since: projections.Point{Seq: 7}, Until: projections.Point{Seq: mid.seq}},
 			of(func(l logged, id events.DomainID, _ string) bool { return id == web && l.seq >= 7 && l.seq <= mid.seq }),
 		},
 		"a time's": {
-			"al", natsapi.HistoryRequest{Since: projections.Point{Time: mid.time}},
+			"al",
+			natsapi.HistoryRequest{Since: projections.Point{Time: mid.time}},
 			of(func(l logged, id events.DomainID, _ string) bool { return id.Owner == "al" && !l.time.Before(mid.time) }),
 		},
 	} {

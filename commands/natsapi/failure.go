@@ -49,19 +49,19 @@ func (a *API) askFailure(ctx context.Context, id events.DomainID) (explain.Leadi
 	return explain.LeaderThere, answer.Failure
 }
 
-// failure answers that as the leader. It does not block.
-func (r replies) failure(msg *nats.Msg, of func(events.DomainID) *explain.Failure) error {
+// failure answers that as the leader. It does not block; the asker's time-out covers a
+// lost reply.
+func (r replies) failure(msg *nats.Msg, of func(events.DomainID) *explain.Failure) {
 	var q failureQuestion
-	if err := json.Unmarshal(msg.Data, &q); err != nil {
-		return commands.ErrBadRequest.With("the request is not valid JSON")
+	if json.Unmarshal(msg.Data, &q) != nil {
+		_ = r.refuse(msg.Reply, commands.ErrBadRequest.With("the request is not valid JSON"))
+		return
 	}
 	var answer failureAnswer
 	if of != nil {
 		answer.Failure = of(events.DomainID{Owner: q.Owner, Name: q.DomainID})
 	}
-	body, err := encode(answer)
-	if err != nil {
-		return err
+	if body, err := encode(answer); err == nil {
+		_ = r.send(msg.Reply, &nats.Msg{Data: body})
 	}
-	return r.send(msg.Reply, &nats.Msg{Data: body})
 }

@@ -62,11 +62,11 @@ func (a *API) history(ctx context.Context, r *request) ([]byte, error) {
 		return nil, err
 	}
 	if page.Next == 0 && len(page.Events) == 0 && domain+instance+definition != "" {
-		any, err := a.conf.Past.Any(ctx, q.Keys)
+		known, err := a.conf.Past.Any(ctx, q.Keys)
 		if err != nil {
 			return nil, err
 		}
-		if !any {
+		if !known {
 			return nil, nothingOf(domain, instance, definition)
 		}
 	}

@@ -164,17 +164,8 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 				}
 			}()
 		},
-		prefix.LeaderCall(opOrphan): func(msg *nats.Msg) {
-			var o orphanReport
-			if json.Unmarshal(msg.Data, &o) == nil && events.CheckName(o.NodeID) == nil && (o.Site == "" || events.CheckName(o.Site) == nil) {
-				calls.Orphan(o.NodeID, o.Site)
-			}
-		},
-		prefix.LeaderCall(opFailure): func(msg *nats.Msg) {
-			if err := answers.failure(msg, calls.Failure); err != nil {
-				_ = answers.refuse(msg.Reply, commands.AsError(err)) // as above
-			}
-		},
+		prefix.LeaderCall(opOrphan):  calls.orphan,
+		prefix.LeaderCall(opFailure): func(msg *nats.Msg) { answers.failure(msg, calls.Failure) },
 		prefix.AllHeartbeats(): func(msg *nats.Msg) {
 			if nodeID, ok := prefix.HeartbeatNode(msg.Subject); ok && ctx.Err() == nil {
 				calls.Heartbeat(nodeID, msg.Data)
@@ -201,6 +192,14 @@ func ServeLeader(nc *nats.Conn, prefix events.Prefix, calls LeaderCalls) (stop f
 		return nil, fmt.Errorf("start to answer as the leader: %w", err)
 	}
 	return stop, nil
+}
+
+// orphan hears of an orphan.
+func (c *LeaderCalls) orphan(msg *nats.Msg) {
+	var o orphanReport
+	if json.Unmarshal(msg.Data, &o) == nil && events.CheckName(o.NodeID) == nil && (o.Site == "" || events.CheckName(o.Site) == nil) {
+		c.Orphan(o.NodeID, o.Site)
+	}
 }
 
 // pass runs a pass and answers with its result.

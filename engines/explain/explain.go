@@ -5,6 +5,7 @@ package explain
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -145,8 +146,8 @@ func (s *Story) Tell(p Present) Explanation {
 		e.Acting, e.Now = s.instanceNow(&p)
 	}
 	size := 0
-	for n := len(e.Steps) - 1; n >= 0; n-- {
-		data, err := json.Marshal(e.Steps[n])
+	for n, step := range slices.Backward(e.Steps) {
+		data, err := json.Marshal(step)
 		if size += len(data); err != nil || size > mostBytes {
 			e.LeftOut += n + 1
 			e.Steps = e.Steps[n+1:]

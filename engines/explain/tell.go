@@ -59,16 +59,16 @@ func Tell(ev events.Event) (kind, what, why string) { //nolint:gocyclo // one ca
 }
 
 func committed(ev events.PassCommitted) string {
-	what := fmt.Sprintf("%s pass", ev.Pass)
+	what := []string{ev.Pass + " pass"}
 	for _, part := range []struct {
 		n    int
 		what string
 	}{{ev.Domains, "domains"}, {ev.Launched, "launched"}, {ev.Terminated, "terminated"}, {ev.Changed, "changed"}} {
 		if part.n > 0 {
-			what += fmt.Sprintf(", %d %s", part.n, part.what)
+			what = append(what, fmt.Sprintf("%d %s", part.n, part.what))
 		}
 	}
-	return what
+	return strings.Join(what, ", ")
 }
 
 // settings are the keys of a config with their values.
@@ -101,13 +101,13 @@ func launchedFor(ev events.LaunchRequested) string {
 
 // reported is the state that was reported, and how a process ended.
 func reported(ev events.StateChanged) string {
-	what := string(ev.State)
+	what := []string{string(ev.State)}
 	for _, name := range []string{"exit_code", "exit_signal"} {
 		if value := plain(ev.Fields[name]); value != "" {
-			what += fmt.Sprintf(", %s %s", strings.ReplaceAll(name, "_", " "), clip(value))
+			what = append(what, strings.ReplaceAll(name, "_", " ")+" "+clip(value))
 		}
 	}
-	return what
+	return strings.Join(what, ", ")
 }
 
 func decides(ev events.DecisionMade) string {

@@ -137,21 +137,28 @@ func (f *historyFlags) wanted() (map[string]bool, error) {
 	return wanted, nil
 }
 
+// query is what the log is asked for, and which types count of it (nil: all).
+func (f *historyFlags) query(a *app) (q projections.Query, wanted map[string]bool, err error) {
+	q = projections.Query{From: f.since.point, To: f.until.point, Follow: f.follow}
+	if q.Keys, err = f.keys(a); err != nil {
+		return q, nil, err
+	}
+	if wanted, err = f.wanted(); err != nil || wanted == nil {
+		return q, nil, err
+	}
+	if q.Keys == nil {
+		q.Keys = events.Everything()
+	}
+	if q.Keys = events.Narrow(q.Keys, wanted); len(q.Keys) == 0 {
+		return q, nil, usageError("--type names no event of what is asked for")
+	}
+	return q, wanted, nil
+}
+
 func (a *app) history(ctx context.Context, f *historyFlags) error {
-	keys, err := f.keys(a)
+	query, wanted, err := f.query(a)
 	if err != nil {
 		return err
-	}
-	wanted, err := f.wanted()
-	if err != nil {
-		return err
-	}
-	all := len(keys) == 0
-	if all && wanted != nil {
-		keys = events.Everything()
-	}
-	if keys = events.Narrow(keys, wanted); len(keys) == 0 && !all {
-		return usageError("--type names no event of what is asked for")
 	}
 	return a.operate(ctx, func(o *operator) error {
 		end, err := o.end()
@@ -163,7 +170,6 @@ func (a *app) history(ctx context.Context, f *historyFlags) error {
 			p.progress = a.newProgress("history", max(f.since.point.Seq, 1), end.Seq)
 			defer p.progress.end()
 		}
-		query := projections.Query{Keys: keys, From: f.since.point, To: f.until.point, Follow: f.follow}
 		log, fault := o.history(f.archive, query)
 		if fault != nil {
 			return fault

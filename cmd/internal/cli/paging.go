@@ -44,10 +44,6 @@ func (p *paging) read(s *session, op, domain, field string) (json.RawMessage, er
 		return nil, usageError("--limit %d is below zero", p.limit)
 	}
 	request := pageRequest{DomainID: domain, After: p.after, AsOf: natsapi.PointJSON(p.asOf)}
-	var opts []natsapi.Option
-	if request.AsOf != nil {
-		opts = append(opts, natsapi.Patiently)
-	}
 	var first json.RawMessage
 	var all []json.RawMessage
 	for pages := 1; ; pages++ {
@@ -55,10 +51,7 @@ func (p *paging) read(s *session, op, domain, field string) (json.RawMessage, er
 		if p.limit > 0 {
 			request.Limit = min(pageSize, p.limit-len(all))
 		}
-		reply, err := s.call(op, request, opts...)
-		if f, ok := errors.AsType[*fault](err); ok && request.AsOf != nil {
-			f.final = true // it says when there was one
-		}
+		reply, err := s.page(op, request)
 		if err != nil {
 			return nil, err
 		}
@@ -78,10 +71,22 @@ func (p *paging) read(s *session, op, domain, field string) (json.RawMessage, er
 			return merged(first, field, all, next)
 		}
 		request.After = next
-		if request.AsOf != nil { // what a time stands for may move until it has passed
-			request.AsOf = asOfSeq(reply)
+		if request.AsOf != nil {
+			request.AsOf = asOfSeq(reply) // the same for all pages
 		}
 	}
+}
+
+// page asks for one page.
+func (s *session) page(op string, request pageRequest) (json.RawMessage, error) {
+	if request.AsOf == nil {
+		return s.call(op, request)
+	}
+	reply, err := s.call(op, request, natsapi.Patiently)
+	if f, ok := errors.AsType[*fault](err); ok {
+		f.final = true // it says when there was one
+	}
+	return reply, err
 }
 
 // asOfSeq is the sequence that a domain document is as of.
