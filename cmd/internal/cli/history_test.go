@@ -218,7 +218,7 @@ func TestDescribe_AsOf(t *testing.T) {
 	for line, want := range map[string]result{
 		"domain describe shop --as-of 1":       {Code: 3, Stderr: `you had no domain "shop" as of event 1`},
 		"domain describe shop --as-of 1000000": {Code: 2, Stderr: "as_of is beyond the log: it ends at"},
-		"diff shop --from 1 --to 2":            {Code: 3, Stderr: `you had no domain "shop" as of event 1`},
+		"diff shop --from 1 --to 1":            {Code: 3, Stderr: `you had no domain "shop" as of event 1`},
 	} {
 		if got := run(words(line)...); got.Code != want.Code || !strings.Contains(got.Stderr, want.Stderr) {
 			t.Errorf("epum %s: %+v", line, got)
