@@ -102,9 +102,9 @@ func (w *writer) lives(id events.DomainID, added uint64, instances int) {
 	w.batch(events.PassCommitted{Pass: "reap", Domains: instances, Changed: instances}, drafts)
 }
 
-// longLog is a service that has stopped, with a log of at least so many events and a
+// verifiedLog is a service that has stopped, with a log of at least so many events and a
 // state bucket of it.
-func longLog(b *testing.B, size int) (*epum, *jetstream.Cell) {
+func verifiedLog(b *testing.B, size int) (*epum, *jetstream.Cell) {
 	b.Helper()
 	e := connect(b, startServer(b).ClientURL())
 	cell, err := jetstream.Open(b.Context(), e.nc, jetstream.Config{Process: "bench", Logger: logger()})
@@ -146,7 +146,7 @@ func project(b *testing.B, cell *jetstream.Cell, epoch uint64) {
 // BenchmarkVerify compares verify with an empty ordered consumer of the same log in the
 // same run. For the figure: -verified-events 1000000.
 func BenchmarkVerify(b *testing.B) {
-	e, cell := longLog(b, *verifiedEvents)
+	e, cell := verifiedLog(b, *verifiedEvents)
 	end, err := cell.Log().End(b.Context())
 	if err != nil {
 		b.Fatal(err)
