@@ -216,8 +216,7 @@ func topology(cfg Config) streamConfigs {
 	samples.MaxAge = samplesKept
 
 	purged := bucketStream(cfg, events.BucketPurged)
-	purged.Description = "epum: the snapshot that stands for purged events"
-	purged.AllowAtomicPublish = true
+	purged.Description, purged.AllowAtomicPublish = "epum: the snapshot that stands for purged events", true
 	return streamConfigs{
 		events: log, inbox: inbox, results: results, notify: notify, dead: dead, sensor: sensor,
 		shadow: shadow, state: state, leases: leases, samples: samples, purged: purged,
