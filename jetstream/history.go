@@ -40,7 +40,11 @@ func (l *Log) History(ctx context.Context, q projections.Query, each func(*event
 	if err := r.span(ctx, q); err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
-	if err := r.run(ctx); err != nil {
+	err := r.trace(ctx)
+	if err == nil {
+		err = r.run(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
 	return nil
@@ -88,6 +92,7 @@ type reading struct {
 	subjects []string  // none: all
 	created  time.Time // of the stream
 	from, to uint64    // what is wanted, both included
+	end      uint64    // of the log, when it was asked first
 	reach    []uint64  // of each subject, or of all: the last event that is wanted
 	given    uint64    // the last one
 	follow   bool
@@ -101,7 +106,7 @@ func (r *reading) span(ctx context.Context, q projections.Query) error {
 	if err != nil {
 		return err
 	}
-	r.created, r.from = end.Created, max(q.From.Seq, 1)
+	r.created, r.end, r.from = end.Created, end.Seq, max(q.From.Seq, 1)
 	if !q.From.Time.IsZero() {
 		r.from, err = r.log.firstSince(ctx, q.From.Time)
 		if notFound(err) {
