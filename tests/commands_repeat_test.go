@@ -223,7 +223,8 @@ func TestCommands_Micro(t *testing.T) {
 	}
 	slices.Sort(ops)
 	want := []string{
-		"add_domain", "add_domain_definition", "describe_domain", "describe_domain_definition", "list_domain_definitions", "list_domains",
+		"add_domain", "add_domain_definition", "describe_domain", "describe_domain_definition", "explain", "history",
+		"list_domain_definitions", "list_domains",
 		"reconfigure_domain", "remove_domain", "remove_domain_definition", "run_pass", "status", "subscribe_domain", "unsubscribe_domain",
 		"update_domain_definition",
 	}

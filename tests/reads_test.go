@@ -235,7 +235,7 @@ func TestReads_RestartFromBucket(t *testing.T) {
 	restore := e.tamper(db.Key(), "definition_id", "from-the-bucket")
 	heard := newRecorder()
 	e.process(logTo(heard))
-	if heard.said("reading the whole log") {
+	if heard.said("reading the log from its beginning") {
 		t.Error("the bucket was not used")
 	}
 	if got := e.describe("al", "db").DefinitionID; got != "from-the-bucket" {
@@ -318,7 +318,7 @@ func TestReads_BucketUnusable(t *testing.T) {
 			defer e.tamper(web.Key(), "definition_id", "tampered")()
 			heard := newRecorder()
 			e.process(logTo(heard))
-			if !heard.said("reading the whole log") {
+			if !heard.said("reading the log from its beginning") {
 				t.Error("the replica started from the bucket")
 			}
 			got := e.describe("al", "web")

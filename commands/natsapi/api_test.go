@@ -146,7 +146,7 @@ func TestAPI_Forms(t *testing.T) {
 }
 
 func TestAPI_NoDefaultUser(t *testing.T) {
-	c := startCell(t, func(conf *natsapi.Config) { conf.DefaultUser = "" })
+	c := startCell(t, func(_ *cell, conf *natsapi.Config) { conf.DefaultUser = "" })
 	_, err := c.client("").Status(t.Context())
 	if !errors.Is(err, commands.ErrNotPermitted) {
 		t.Errorf("got %v, want a 403", err)
@@ -191,7 +191,7 @@ func TestAPI_Discovery(t *testing.T) {
 }
 
 func TestAPI_FaultsStayInside(t *testing.T) {
-	c := startCell(t, func(conf *natsapi.Config) {
+	c := startCell(t, func(_ *cell, conf *natsapi.Config) {
 		status := conf.Status
 		var calls atomic.Int64
 		conf.Status = func(ctx context.Context) (natsapi.Status, error) {
@@ -257,7 +257,7 @@ func (c *cell) answers(t *testing.T, op string) map[string]int {
 // what has arrived.
 func TestAPI_Stop(t *testing.T) {
 	hold, holding := make(chan struct{}), make(chan struct{}, 10)
-	c := startCell(t, func(conf *natsapi.Config) {
+	c := startCell(t, func(_ *cell, conf *natsapi.Config) {
 		conf.Status = func(context.Context) (natsapi.Status, error) {
 			holding <- struct{}{}
 			<-hold

@@ -96,7 +96,7 @@ func TestClient_DoAsync_Refused(t *testing.T) {
 
 // What Durable makes of a message; the rest is as with requests.
 func TestAPI_Durable(t *testing.T) {
-	c := startCell(t, func(conf *natsapi.Config) { conf.DefaultUser = "" })
+	c := startCell(t, func(_ *cell, conf *natsapi.Config) { conf.DefaultUser = "" })
 	for name, tt := range map[string]struct {
 		subject, body string
 		ids           []string

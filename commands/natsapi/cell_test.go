@@ -25,6 +25,7 @@ type cell struct {
 	api     *natsapi.API
 	log     *jetstream.Log
 	inbox   *jetstream.Inbox
+	purged  projections.Purged
 	replica *projections.Replica
 	reader  *projections.Reader
 }
@@ -54,7 +55,7 @@ func known() *engines.Registry {
 }
 
 // startCell starts a cell; change may alter the endpoints' config.
-func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
+func startCell(t testing.TB, change func(*cell, *natsapi.Config)) *cell {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	srv, err := jetstream.StartServer(jetstream.EmbeddedConfig{Listen: "127.0.0.1:-1", StoreDir: t.TempDir(), Logger: quiet})
@@ -68,12 +69,12 @@ func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
 		t.Fatal(err)
 	}
 	t.Cleanup(js.Close)
-	c.log, c.inbox = js.Log(), js.Inbox()
-	c.replica = projections.NewReplica(c.log, js.State(), js.Purged(), quiet)
+	c.log, c.inbox, c.purged = js.Log(), js.Inbox(), js.Purged()
+	c.replica = projections.NewReplica(c.log, js.State(), c.purged, quiet)
 	c.reader = projections.NewReader(c.replica, js.State(), nil)
 	c.run(t)
 	conf := natsapi.Config{
-		DefaultUser: "root", Reads: c.reader, Past: projections.NewChronicle(c.log, js.Purged()), Engines: known(), Logger: quiet,
+		DefaultUser: "root", Reads: c.reader, Past: projections.NewChronicle(c.log, c.purged), Engines: known(), Logger: quiet,
 		Handler: &commands.Handler{Log: c.log, Replica: c.replica, Engines: known(), NewID: uuid.NewString},
 		Status: func(ctx context.Context) (natsapi.Status, error) {
 			counts := c.reader.Counts(time.Hour)
@@ -81,7 +82,7 @@ func startCell(t testing.TB, change func(*natsapi.Config)) *cell {
 		},
 	}
 	if change != nil {
-		change(&conf)
+		change(c, &conf)
 	}
 	if c.api, err = natsapi.Serve(c.own, conf); err != nil {
 		t.Fatal(err)

@@ -113,7 +113,7 @@ func TestClient_AllDomains(t *testing.T) {
 		// Long, and of what JSON writes with two bytes each: 10,000 fit no message.
 		names[n] = fmt.Sprintf("%06d%s", n, strings.Repeat(`"`, 100))
 	}
-	c := startCell(t, func(conf *natsapi.Config) { conf.Reads = pagedReader{conf.Reads, names} })
+	c := startCell(t, func(_ *cell, conf *natsapi.Config) { conf.Reads = pagedReader{conf.Reads, names} })
 	var got []string
 	for name, err := range c.client("alice").AllDomains(t.Context()) {
 		if err != nil {
@@ -145,7 +145,7 @@ func (l *flakyLog) Append(ctx context.Context, d events.Draft) (uint64, error) {
 }
 
 func TestClient_Do_Repeats(t *testing.T) {
-	c := startCell(t, func(conf *natsapi.Config) { conf.Handler.Log = &flakyLog{Log: conf.Handler.Log} })
+	c := startCell(t, func(_ *cell, conf *natsapi.Config) { conf.Handler.Log = &flakyLog{Log: conf.Handler.Log} })
 	seq, err := c.client("alice").Do(t.Context(), commands.AddDefinition{DefinitionID: "f"})
 	if err != nil || seq != 1 {
 		t.Errorf("%d, %v: a repeat with the same command id is carried out once", seq, err)

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/seed-524e47bf/epum/commands/natsapi"
-	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
 
@@ -36,9 +35,8 @@ func (l heldLog) End(ctx context.Context) (projections.Position, error) {
 // greater number than is good for them.
 func TestGate(t *testing.T) {
 	let := make(chan struct{})
-	var c *cell
-	c = startCell(t, func(conf *natsapi.Config) {
-		conf.Past = projections.NewChronicle(heldLog{lateLog{&c}, let}, nil)
+	c := startCell(t, func(c *cell, conf *natsapi.Config) {
+		conf.Past = projections.NewChronicle(heldLog{c.log, let}, c.purged)
 	})
 	c.ask(t, "epum.cmd.alice.add_domain_definition", addF, nil)
 	c.ask(t, "epum.cmd.alice.add_domain", addD, nil)
@@ -86,23 +84,4 @@ func TestGate(t *testing.T) {
 			t.Errorf("%s", msg.Data)
 		}
 	}
-}
-
-// lateLog is the log of a cell that is yet to be made.
-type lateLog struct{ cell **cell }
-
-func (l lateLog) End(ctx context.Context) (projections.Position, error) {
-	return (*l.cell).log.End(ctx)
-}
-
-func (l lateLog) Resolve(ctx context.Context, p projections.Point) (uint64, error) {
-	return (*l.cell).log.Resolve(ctx, p)
-}
-
-func (l lateLog) TimeOf(ctx context.Context, seq uint64) (time.Time, error) {
-	return (*l.cell).log.TimeOf(ctx, seq)
-}
-
-func (l lateLog) History(ctx context.Context, q projections.Query, each func(*events.Recorded) error) error {
-	return (*l.cell).log.History(ctx, q, each)
 }

@@ -183,7 +183,7 @@ func (stuckLog) Append(ctx context.Context, _ events.Draft) (uint64, error) {
 // TestCommand_NoQuorum has a 503 within 5 s where the log takes nothing.
 func TestCommand_NoQuorum(t *testing.T) {
 	t.Parallel()
-	c := startCell(t, func(conf *natsapi.Config) { conf.Handler.Log = stuckLog{conf.Handler.Log} })
+	c := startCell(t, func(_ *cell, conf *natsapi.Config) { conf.Handler.Log = stuckLog{conf.Handler.Log} })
 	began := time.Now()
 	_, err := c.client("alice").Call(t.Context(), commands.OpAddDefinition, commands.AddDefinition{DefinitionID: "f"})
 	if took := time.Since(began); !errors.Is(err, commands.ErrUnavailable) || took > 5*time.Second {
