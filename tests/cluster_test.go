@@ -202,24 +202,28 @@ func statsOf(t testing.TB, msg *nats.Msg) (id string, answers map[string]int) {
 // any of them gives the same.
 func (e *epum) copied(stream string) {
 	e.t.Helper()
+	eventually(e.t, stream+" is copied", func() bool { return e.isCopied(stream) })
+}
+
+// isCopied reports whether all nodes that are up have the whole of a stream.
+func (e *epum) isCopied(stream string) bool {
+	e.t.Helper()
 	name := e.prefix.Stream(stream)
 	if stream == events.BucketState {
 		name = "KV_" + name
 	}
-	eventually(e.t, name+" is copied", func() bool {
-		s, err := e.js.Stream(e.ctx(), name)
-		if err != nil {
+	s, err := e.js.Stream(e.ctx(), name)
+	if err != nil {
+		return false
+	}
+	cluster := s.CachedInfo().Cluster
+	if cluster == nil || cluster.Leader == "" {
+		return false
+	}
+	for _, peer := range cluster.Replicas {
+		if !peer.Offline && (!peer.Current || peer.Lag > 0) {
 			return false
 		}
-		cluster := s.CachedInfo().Cluster
-		if cluster == nil || cluster.Leader == "" {
-			return false
-		}
-		for _, peer := range cluster.Replicas {
-			if !peer.Offline && (!peer.Current || peer.Lag > 0) {
-				return false
-			}
-		}
-		return true
-	})
+	}
+	return true
 }

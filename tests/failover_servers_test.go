@@ -278,8 +278,9 @@ func (f *cell) whole(c *natsCluster) {
 			return err == nil
 		})
 	}
-	f.copied(events.StreamEvents)
-	f.copied(events.BucketState)
+	for _, stream := range []string{events.StreamEvents, events.BucketState} {
+		f.slowly(stream+" is copied", func() bool { return f.isCopied(stream) })
+	}
 }
 
 // streamLeader gives the node that leads the log's stream; -1 where none does.
