@@ -46,7 +46,7 @@ const sensedKeys = `"metric":"load","sensor_type":"mockcloudwatch","monitor_sens
 // instances.
 func newIdle(b *testing.B, config events.Config, domains, instances int) *bench {
 	w := newBench(b)
-	w.term.Log, w.term.NewID, w.term.Engines = sink{bench: w}, func() string { return "id" }, registry()
+	w.term.Log, w.term.NewID, w.term.decider.registry = sink{bench: w}, func() string { return "id" }, registry()
 	w.term.DecideTimeout = time.Minute
 	w.term.changes, w.term.outbox, w.term.doctor = w.term.Replica.NewFeed(concernsInstances), newOutbox(w.term), newDoctor(w.term)
 	w.fold(events.LeaderKey, events.LeaderElected{Process: "p"})
