@@ -107,6 +107,9 @@ func (j *Job) prepare(ctx context.Context, before projections.Point) (upTo uint6
 	j.m, err = readManifest(j.Dir)
 	switch {
 	case missing(err):
+		if err := j.disk.unnamed(); err != nil {
+			return 0, err
+		}
 		j.m = Manifest{Format: manifestFormat, Stream: j.Cell.Prefix().Stream(events.StreamEvents), Prefix: j.Cell.Prefix(), Created: j.end.Created}
 	case err != nil:
 		return 0, err
@@ -117,10 +120,30 @@ func (j *Job) prepare(ctx context.Context, before projections.Point) (upTo uint6
 			return 0, forged
 		}
 	}
+	if err := j.checkPoint(ctx); err != nil {
+		return 0, err
+	}
 	if err := checkOf(ctx, j.Cell, &j.m, j.end, j.point); err != nil {
 		return 0, fmt.Errorf("%s: %w", j.Dir, err)
 	}
 	return upTo, j.disk.tidy(&j.m)
+}
+
+// checkPoint returns an error where the purge point is not one of the log as it is: one
+// that was restored has events that no archive has.
+func (j *Job) checkPoint(ctx context.Context) error {
+	if j.point.Seq == 0 {
+		return nil
+	}
+	id, err := j.log.EventID(ctx, j.point.Seq)
+	if errors.Is(err, projections.ErrNotFound) {
+		id, err = "none", nil
+	}
+	if err == nil && id != j.point.EventID {
+		err = fmt.Errorf("%w: the purge point says that event %d is %s, in the log it is %s; if the log was restored, restore the bucket %s of the same time too, "+
+			"or delete that bucket if nothing had been purged then", ErrOtherLog, j.point.Seq, j.point.EventID, id, j.Cell.Prefix().Stream(events.BucketPurged))
+	}
+	return err
 }
 
 // lastBefore gives the last sequence before a point; 0: there is none.
@@ -194,7 +217,7 @@ func (j *Job) archive(ctx context.Context, upTo uint64) error {
 		}
 		next++
 		if file == nil {
-			if file, err = j.disk.createEvents(r.Seq); err != nil {
+			if file, err = j.create(r.Seq); err != nil {
 				return err
 			}
 		}
@@ -216,6 +239,17 @@ func (j *Job) archive(ctx context.Context, upTo uint64) error {
 		return finish()
 	}
 	return nil
+}
+
+// create begins a file. The first one comes behind a manifest of none, so that files
+// without a manifest mean that it was lost.
+func (j *Job) create(first uint64) (*eventFile, error) {
+	if len(j.m.Files) == 0 {
+		if err := j.disk.writeManifest(&j.m); err != nil {
+			return nil, err
+		}
+	}
+	return j.disk.createEvents(first)
 }
 
 // gap is the error where events are missing from the log.

@@ -51,22 +51,34 @@ func openDisk(dir string, step func(string) error) (*disk, error) {
 func (d *disk) close() { d.lock.Close() }
 
 // tidy removes what an interrupted archive has left: what is half written, and files
-// of events that the manifest does not name. It touches nothing else.
+// of events behind the last one that the manifest names. It touches nothing else.
 func (d *disk) tidy(m *Manifest) error {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
 		return fmt.Errorf("archive: %w", err)
 	}
-	named := map[string]bool{}
-	for _, f := range m.Files {
-		named[f.Name] = true
-	}
+	behind := nameOf(m.Last()+1, 0) // names sort as their sequences do
 	for _, e := range entries {
 		name, half := strings.CutSuffix(e.Name(), temporary)
-		if half && (name == manifestName || fileName.MatchString(name)) || fileName.MatchString(e.Name()) && !named[e.Name()] {
+		if half && (name == manifestName || fileName.MatchString(name)) || fileName.MatchString(e.Name()) && e.Name() >= behind {
 			if err := d.change("remove", func() error { return os.Remove(filepath.Join(d.dir, e.Name())) }); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// unnamed returns an error where there are files of events: without their manifest
+// nobody can tell whether the log has these events still.
+func (d *disk) unnamed() error {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	for _, e := range entries {
+		if fileName.MatchString(e.Name()) {
+			return fmt.Errorf("%w: %s has files of events, as %s, and no %s; bring it back from a copy", ErrDamaged, d.dir, e.Name(), manifestName)
 		}
 	}
 	return nil

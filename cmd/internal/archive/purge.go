@@ -25,9 +25,10 @@ const (
 	// looks for it every 5 s.
 	handledPatience = 15 * time.Second
 	handledPause    = 100 * time.Millisecond
-	// commandSkew is how far before a durable command was published its event is looked
-	// for, twice: the clocks of servers are apart.
-	commandSkew = 10 * time.Second
+	// commandSkew is how far before a durable command was published its event may be: that
+	// of its first copy, a minute before (commands.DoPublished), and the clocks of servers
+	// are apart, twice.
+	commandSkew = time.Minute + 10*time.Second
 )
 
 // ErrNeeded is returned where events cannot be purged yet.
@@ -126,6 +127,9 @@ func (j *Job) snapshot(ctx context.Context, upTo uint64) error {
 	if err := j.foldOn(ctx, fold, upTo); err != nil {
 		return err
 	}
+	if err := j.wholeBehind(ctx, upTo); err != nil {
+		return err
+	}
 	if err := j.disk.step("snapshot"); err != nil {
 		return err
 	}
@@ -134,6 +138,36 @@ func (j *Job) snapshot(ctx context.Context, upTo uint64) error {
 		return fmt.Errorf("another 'epum archive --purge' works on this log; try again when it has ended: %w", err)
 	}
 	return err
+}
+
+// wholeBehind returns an error where there is no purge point, so that nothing may have
+// been purged, and yet events behind a sequence are missing from the log: the point was
+// lost, and a new one there would hide that.
+func (j *Job) wholeBehind(ctx context.Context, seq uint64) error {
+	if j.point.Seq > 0 {
+		return nil
+	}
+	last := j.m.Last()
+	n, err := j.missing(ctx, last, j.end.Seq)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: behind its last event %d the log lacks %d, and no purge explains it; are they in another archive? See 'epum verify'", ErrIncomplete, last, n)
+	}
+	if err != nil {
+		return err
+	}
+	n, err = j.missing(ctx, seq, last)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: behind event %d the log lacks %d that the archive has, and no purge explains it; if it was purged so far before, purge --before %d",
+			ErrIncomplete, seq, n, last+1)
+	}
+	return err
+}
+
+// missing counts the events in (after, upTo] that the log lacks.
+func (j *Job) missing(ctx context.Context, after, upTo uint64) (n uint64, err error) {
+	n = upTo - after
+	err = j.log.Keys(ctx, after, upTo, func(events.Key) { n-- })
+	return n, err
 }
 
 // foldFrom gives the fold at the purge point, or that of nothing where its snapshot is

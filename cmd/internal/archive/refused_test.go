@@ -313,6 +313,13 @@ func TestJob_FoldVersion(t *testing.T) {
 	w.run(dir, 28, true)
 	w.check(dir)
 	w.checkReplica()
+	// And one that has more.
+	if _, err := purged.PutString(t.Context(), w.point().Snapshot+".domain.al.more", "{}"); err != nil {
+		t.Fatal(err)
+	}
+	w.run(dir, 28, true)
+	w.check(dir)
+	w.checkReplica()
 }
 
 // TestJob_Forged: a message that takes the place of the purge point, as an answer that
