@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -95,19 +94,24 @@ func (p PurgePoint) usable(ctx context.Context, source Source, end Position) err
 	if err := checkIdentity(ctx, source, end, p.Created, p.Seq, p.EventID); err != nil {
 		return fmt.Errorf("the snapshot at the purge point: %w", err)
 	}
-	if p.FoldVersion != events.FoldVersion {
-		return fmt.Errorf("projections: the snapshot at the purge point %d is of fold version %d, this is %d; "+
-			"'epum archive --purge --to DIR' of this version makes it anew from the archive", p.Seq, p.FoldVersion, events.FoldVersion)
+	return p.readable()
+}
+
+// readable returns an error where the snapshot of a point is of another program's fold.
+func (p PurgePoint) readable() error {
+	if p.Seq == 0 || p.FoldVersion == events.FoldVersion {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("projections: the snapshot at the purge point %d is of fold version %d, this is %d; "+
+		"'epum archive --purge --to DIR' of this version makes it anew from the archive", p.Seq, p.FoldVersion, events.FoldVersion)
 }
 
 // State gives the fold at a purge point. The error wraps errRepurged where the
 // snapshot is gone or incomplete, as it is while another takes its place.
 func (o *Origin) State(ctx context.Context, point PurgePoint) (*events.State, error) {
 	state := events.NewState()
-	if point.Seq == 0 {
-		return state, nil
+	if err := point.readable(); err != nil || point.Seq == 0 {
+		return state, err
 	}
 	found := 0
 	err := o.bucket.All(ctx, func(e Entry) error {
@@ -137,17 +141,10 @@ func (o *Origin) State(ctx context.Context, point PurgePoint) (*events.State, er
 // reads the whole snapshot.
 func (o *Origin) Documents(ctx context.Context, point PurgePoint, keys ...events.Key) (*events.State, error) {
 	state := events.NewState()
-	if point.Seq == 0 {
-		return state, nil
+	if err := point.readable(); err != nil || point.Seq == 0 {
+		return state, err
 	}
-	own := make([]events.Key, len(keys))
-	for n, k := range keys {
-		own[n] = point.entry(k)
-	}
-	entries, err := o.bucket.Read(ctx, own...)
-	if errors.Is(err, ErrTooMany) {
-		entries, err = o.search(ctx, own)
-	}
+	entries, err := o.read(ctx, point, keys...)
 	if err != nil {
 		return nil, fmt.Errorf("documents at the purge point %d: %w", point.Seq, err)
 	}
@@ -160,6 +157,39 @@ func (o *Origin) Documents(ctx context.Context, point PurgePoint, keys ...events
 	}
 	state.Seq, state.Time, state.Digest = point.Seq, point.Time, point.Digest
 	return state, nil
+}
+
+// lagPatience is how long a server of a replicated bucket may lag behind its leader.
+const lagPatience = 2 * time.Second
+
+// read gives the entries of a point's snapshot that keys name. Whichever server answers
+// may lag behind the bucket's leader, which gave the point: then it is asked again. The
+// error wraps errRepurged where the snapshot is no longer the one that counts.
+func (o *Origin) read(ctx context.Context, point PurgePoint, keys ...events.Key) ([]Entry, error) {
+	all := []events.Key{events.CheckpointKey}
+	for _, k := range keys {
+		all = append(all, point.entry(k))
+	}
+	for until := time.Now().Add(lagPatience); ; {
+		entries, err := o.bucket.Read(ctx, all...)
+		if errors.Is(err, ErrTooMany) {
+			return o.search(ctx, all[1:])
+		}
+		if err != nil {
+			return nil, err
+		}
+		n := slices.IndexFunc(entries, func(e Entry) bool { return e.Key == events.CheckpointKey })
+		var shown PurgePoint
+		if n >= 0 && json.Unmarshal(entries[n].Value, &shown) == nil && shown.Snapshot == point.Snapshot && shown.EventID == point.EventID {
+			return slices.Delete(entries, n, n+1), nil
+		}
+		if time.Now().After(until) {
+			return nil, fmt.Errorf("%w: a server shows the snapshot %q instead of %q", errRepurged, shown.Snapshot, point.Snapshot)
+		}
+		if !pause(ctx, shortestPause) {
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // search is Bucket.Read for any number of entries.
@@ -192,7 +222,7 @@ type remembered struct {
 
 // repeats gives the command ids of the two minutes before a purge point.
 func (o *Origin) repeats(ctx context.Context, point PurgePoint) ([]remembered, error) {
-	entries, err := o.bucket.Read(ctx, point.entry(repeatEntries+"*"))
+	entries, err := o.read(ctx, point, repeatEntries+"*")
 	if err != nil {
 		return nil, fmt.Errorf("command ids at the purge point %d: %w", point.Seq, err)
 	}
@@ -224,158 +254,4 @@ func (p PurgePoint) entry(k events.Key) events.Key { return events.Key(p.Snapsho
 func (p PurgePoint) key(k events.Key) (events.Key, bool) {
 	rest, ok := strings.CutPrefix(string(k), p.Snapshot+".")
 	return events.Key(rest), ok
-}
-
-// Fold folds events for a snapshot, with the command ids that it needs. It is not
-// safe for concurrent use.
-type Fold struct {
-	State   *events.State
-	repeats repeats
-	lastID  string
-}
-
-// Fold gives the fold at a purge point, to be folded on.
-func (o *Origin) Fold(ctx context.Context, point PurgePoint) (*Fold, error) {
-	f := &Fold{State: events.NewState(), repeats: newRepeats(), lastID: point.EventID}
-	if point.Seq == 0 {
-		return f, nil
-	}
-	var err error
-	if f.State, err = o.State(ctx, point); err != nil {
-		return nil, err
-	}
-	ids, err := o.repeats(ctx, point)
-	f.repeats.restore(ids)
-	return f, err
-}
-
-// Apply folds the next event.
-func (f *Fold) Apply(env events.Envelope, ev events.Event) {
-	events.Apply(f.State, env, ev)
-	f.lastID = env.ID
-	if env.CausationID != "" && env.Epoch == 0 {
-		f.repeats.remember(env)
-	}
-}
-
-// Write makes a fold the snapshot of the log, created at a time: from then on the
-// events before it may be purged. It writes beside the snapshot that there is, which
-// counts until the last of it is written, and may be interrupted at any time. A purge
-// point that was forged it takes for none. The error is an *events.ConflictError where
-// somebody else does the same.
-func (o *Origin) Write(ctx context.Context, f *Fold, created time.Time) (PurgePoint, error) {
-	if err := o.bucket.Ensure(ctx); err != nil {
-		return PurgePoint{}, err
-	}
-	old, revision, err := o.point(ctx)
-	if err != nil && !errors.Is(err, ErrForged) {
-		return PurgePoint{}, err
-	}
-	next := PurgePoint{
-		Checkpoint: Checkpoint{Seq: f.State.Seq, Time: f.State.Time, EventID: f.lastID, Created: created, Digest: f.State.Digest, FoldVersion: events.FoldVersion},
-		Snapshot:   fmt.Sprintf("v%d-%d", events.FoldVersion, f.State.Seq),
-	}
-	switch {
-	case next.Seq < old.Seq && old.Created.Equal(created):
-		return PurgePoint{}, fmt.Errorf("projections: the log was purged up to %d already, a snapshot at %d is of no use", old.Seq, next.Seq)
-	case next.Snapshot == old.Snapshot && next.EventID == old.EventID && old.Created.Equal(created):
-		if _, err := o.State(ctx, old); err == nil {
-			return old, nil
-		}
-	}
-	if f.State.HasUnknown() {
-		return PurgePoint{}, errors.New("projections: the log has events that this version does not know: a newer one has to make the snapshot")
-	}
-	return o.replace(ctx, f, old, next, revision)
-}
-
-// replace writes the snapshot of next, and then makes it the one that counts.
-func (o *Origin) replace(ctx context.Context, f *Fold, old, next PurgePoint, revision uint64) (PurgePoint, error) {
-	ids, err := next.remember(f.repeats.all())
-	if err != nil {
-		return PurgePoint{}, err
-	}
-	next.Entries = len(ids)
-	for range f.State.Documents() {
-		next.Entries++
-	}
-	stale, err := o.others(ctx, old, func(k events.Key) bool {
-		own, ok := next.key(k) // left by an attempt that was interrupted: it is written over
-		return ok && (f.State.Document(own) != nil || slices.ContainsFunc(ids, func(e Entry) bool { return e.Key == k }))
-	})
-	if err != nil {
-		return PurgePoint{}, err
-	}
-	err = o.write(ctx, old, next, revision, func(yield func(Entry) bool) {
-		for _, e := range slices.Concat(stale, ids) {
-			if !yield(e) {
-				return
-			}
-		}
-		for k, d := range f.State.Documents() {
-			if !yield(Entry{Key: next.entry(k), Value: d.AppendJSON(nil)}) {
-				return
-			}
-		}
-	})
-	return next, err
-}
-
-// remember gives the entries of command ids.
-func (p PurgePoint) remember(ids []remembered) (entries []Entry, err error) {
-	for part := range slices.Chunk(ids, repeatsAtOnce) {
-		e := Entry{Key: p.entry(repeatEntries + events.Key(fmt.Sprint(len(entries))))}
-		if e.Value, err = json.Marshal(part); err != nil {
-			return nil, err
-		}
-		entries = append(entries, e)
-	}
-	return entries, nil
-}
-
-// Tidy removes all but the snapshot that counts.
-func (o *Origin) Tidy(ctx context.Context) error {
-	point, revision, err := o.point(ctx)
-	if err != nil || revision == 0 {
-		return err
-	}
-	stale, err := o.others(ctx, point, func(events.Key) bool { return false })
-	if err != nil || len(stale) == 0 {
-		return err
-	}
-	return o.write(ctx, point, point, revision, slices.Values(stale))
-}
-
-// others gives what purges the keys that are no part of a point's snapshot, nor to be
-// kept.
-func (o *Origin) others(ctx context.Context, point PurgePoint, keep func(events.Key) bool) ([]Entry, error) {
-	var purges []Entry
-	err := o.bucket.All(ctx, func(e Entry) error {
-		_, own := point.key(e.Key)
-		own = own && point.Seq > 0
-		if e.Key != events.CheckpointKey && !own && !keep(e.Key) {
-			purges = append(purges, Entry{Key: e.Key})
-		}
-		return nil
-	})
-	return purges, err
-}
-
-// write puts and purges entries; the last batch moves the point from old to next.
-func (o *Origin) write(ctx context.Context, old, next PurgePoint, revision uint64, entries iter.Seq[Entry]) error {
-	err := inBatches(entries, func(batch []Entry, last bool) error {
-		point := old
-		if last {
-			point = next
-		}
-		value, err := json.Marshal(point)
-		if err == nil {
-			revision, err = o.bucket.Write(ctx, batch, value, revision)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("snapshot at the purge point %d: %w", next.Seq, err)
-	}
-	return nil
 }

@@ -143,17 +143,15 @@ func (r *Replica) refoldLog(ctx context.Context, id string) error {
 
 // originState is the fold at the purge point of the log that the replica follows.
 func (r *Replica) originState(ctx context.Context) (*events.State, error) {
-	r.mu.RLock()
-	created := r.created
-	r.mu.RUnlock()
-	point, err := r.origin.Point(ctx, created)
-	if err == nil && point.Seq > 0 && point.FoldVersion != events.FoldVersion {
-		err = fmt.Errorf("the snapshot at the purge point %d is of fold version %d", point.Seq, point.FoldVersion)
-	}
+	end, err := r.source.End(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.origin.State(ctx, point)
+	point, err := r.origin.Point(ctx, end.Created)
+	if err != nil {
+		return nil, err
+	}
+	return r.loadOrigin(ctx, &point, end)
 }
 
 // missed reports whether events are missing between a second fold and one that comes,
