@@ -11,6 +11,7 @@ import (
 type Overlay struct {
 	registry *Registry
 	over     events.Config
+	unnamed  events.Config // over without the engine's name
 
 	of    *events.Domain // the last one that was overlaid
 	laid  *events.Domain
@@ -25,16 +26,33 @@ func NewOverlay(registry *Registry, over events.Config) (*Overlay, error) {
 	if _, err := registry.Kind(over); err != nil {
 		return nil, err
 	}
-	return &Overlay{registry: registry, over: over}, nil
+	unnamed, err := withoutEngine(over)
+	return &Overlay{registry: registry, over: over, unnamed: unnamed}, err
+}
+
+// withoutEngine is a config without the name of its engine, where it gives one.
+func withoutEngine(c events.Config) (events.Config, error) {
+	general, err := ParseGeneral(c.General)
+	if err != nil || general.EngineClass == "" { // a null stands for the default engine
+		return c, err
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(c.General, &keys); err != nil {
+		return c, err
+	}
+	delete(keys, "engine_class")
+	c.General, err = json.Marshal(keys)
+	return c, err
 }
 
 // Config is a config with the other one laid over it. It fails with a *FieldError
 // where the service would refuse it.
 func (o *Overlay) Config(c events.Config) (events.Config, error) {
+	over := o.unnamed // by whatever name a config calls its engine, it is the same one
 	if o.otherEngine(c) {
-		c.EngineConf = json.RawMessage(`{}`)
+		c.EngineConf, over = json.RawMessage(`{}`), o.over
 	}
-	merged, err := c.Merge(o.over)
+	merged, err := c.Merge(over)
 	if err != nil {
 		return c, err
 	}
