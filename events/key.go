@@ -50,6 +50,10 @@ func (d DomainID) InstanceKey(id string) Key { return Key("instance." + d.tokens
 // AllInstances is the key filter that matches all of the domain's instances.
 func (d DomainID) AllInstances() Key { return Key("instance." + d.tokens() + ".*") }
 
+// Keys are the key filters that match all that a domain's decisions rest on: itself, its
+// decisions and its instances.
+func (d DomainID) Keys() []Key { return []Key{d.Key(), d.DecisionKey(), d.AllInstances()} }
+
 // AnyInstance is the key filter that matches an owner's ("": anybody's) instance,
 // whatever its domain.
 func AnyInstance(owner, id string) Key {

@@ -3,6 +3,7 @@ package events
 import (
 	"encoding/json"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -99,6 +100,21 @@ func NewState() *State {
 		unknown:     map[Key]string{},
 		words:       map[string]string{},
 	}
+}
+
+// Clone gives a state that goes on by itself.
+func (s *State) Clone() *State {
+	c := *s
+	c.definitions, c.unknown, c.words = maps.Clone(s.definitions), maps.Clone(s.unknown), maps.Clone(s.words)
+	c.domains, c.instances = make(map[DomainID]*domainEntry, len(s.domains)), make(map[string]*domainEntry, len(s.instances))
+	for id, e := range s.domains {
+		entry := &domainEntry{domain: e.domain, decision: e.decision, instances: slices.Clone(e.instances)}
+		c.domains[id] = entry
+		for _, i := range entry.instances {
+			c.instances[i.ID] = entry
+		}
+	}
+	return &c
 }
 
 // Definition gives a definition by name; nil where there is none.

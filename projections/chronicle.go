@@ -154,7 +154,7 @@ func (c *Chronicle) state(ctx context.Context, point PurgePoint, id events.Domai
 	if at.Seq < point.Seq {
 		return nil, fmt.Errorf("%w up to %d", ErrPurged, point.Seq)
 	}
-	return c.origin.Documents(ctx, point, id.Key(), id.DecisionKey(), id.AllInstances())
+	return c.origin.Documents(ctx, point, id.Keys()...)
 }
 
 // errEnough ends a reading.

@@ -38,7 +38,7 @@ func NewReader(replica *Replica, bucket Bucket, samples Samples) *Reader {
 // ErrNoQuorum where the log's end cannot be had.
 func (r *Reader) DescribeDomain(ctx context.Context, id events.DomainID, after string, limit int) ([]byte, error) {
 	var view domainView
-	err := r.read(ctx, []events.Key{id.Key(), id.DecisionKey(), id.AllInstances()}, func(s *events.State, asOf AsOf) {
+	err := r.read(ctx, id.Keys(), func(s *events.State, asOf AsOf) {
 		view = domainView{
 			domain: s.Domain(id), decision: s.Decision(id), instances: slices.Clone(s.Instances(id)), asOf: asOf,
 		}

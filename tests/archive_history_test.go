@@ -14,6 +14,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-524e47bf/epum/commands"
+	"github.com/seed-524e47bf/epum/engines/passes"
+	"github.com/seed-524e47bf/epum/engines/shadow"
 	"github.com/seed-524e47bf/epum/events"
 )
 
@@ -105,6 +107,48 @@ func TestArchive_History(t *testing.T) {
 	out, err := e.program("history", "--archive", t.TempDir()).CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 3 || !contains(string(out), "no archive") {
 		t.Errorf("no archive: %v: %s", err, out)
+	}
+}
+
+// TestArchive_WhatIf asks what if of a domain whose beginning was purged: a backtest and a
+// shadow begin with what it was then.
+func TestArchive_WhatIf(t *testing.T) {
+	t.Parallel()
+	e := busyDomain(t)
+	dir := filepath.Join(t.TempDir(), "archive")
+	e.reproduces("al", "web")
+	e.archived(dir, "--purge")
+	for n := range 3 {
+		e.do("al", commands.ReconfigureDomain{DomainID: "web", Config: preserve(5 + n)})
+		e.decide()
+		e.reproduces("al", "web")
+	}
+	there := 0
+	for _, i := range e.describe("al", "web").Instances {
+		if i.State < events.Terminating {
+			there++
+		}
+	}
+	s := e.shadow("al", "web", preserve(there+2))
+	seen := s.next(t, func(_ *shadow.Record, saw *passes.Saw) bool { return saw.Target == there+2 })
+	if saw, err := passes.DecodeSaw(seen.Saw); err != nil || saw.DryRun == nil || len(saw.DryRun.Launches) != 2 {
+		t.Errorf("with %d instances it saw %s, %v", there, seen.Saw, err)
+	}
+	s.stop(t)
+	for _, tt := range []struct {
+		code int
+		says string
+		args []string
+	}{
+		{0, "purged from the log: the range begins there", nil},
+		{0, "simulated", []string{"--set", "engine_conf.preserve_n=2"}},
+		{3, "leave --from away", []string{"--from", "3"}},
+	} {
+		out, err := e.program(append([]string{"backtest", "--as", "al", "--domain", "web"}, tt.args...)...).CombinedOutput()
+		exit, failed := errors.AsType[*exec.ExitError](err)
+		if failed && exit.ExitCode() != tt.code || !failed && tt.code != 0 || !contains(string(out), tt.says) {
+			t.Errorf("%v: %v: %s", tt.args, err, out)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/seed-524e47bf/epum/engines/backtest"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/jetstream"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 // reproduces checks that each decision that was ever recorded on a domain comes out the
@@ -63,8 +64,14 @@ func (e *epum) backtest(owner, domain string, change func(*backtest.Config)) *ba
 	if change != nil {
 		change(&c)
 	}
-	r, err := backtest.Run(e.ctx(), c)
-	if err != nil {
+	var r *backtest.Result
+	origin := projections.NewOrigin(cell.Purged())
+	if err := origin.Hold(e.ctx(), end.Created, func(point projections.PurgePoint) (err error) {
+		if c.Known, err = origin.Documents(e.ctx(), point, c.Domain.Keys()...); err == nil {
+			r, err = backtest.Run(e.ctx(), c)
+		}
+		return err
+	}); err != nil {
 		e.t.Fatal(err)
 	}
 	return r

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-524e47bf/epum/engines/shadow"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/jetstream"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 // TestShadow_Readings: a shadow decides on what the leader reads, and goes on with its
@@ -71,7 +72,7 @@ func (e *epum) shadow(owner, domain string, over events.Config) *running {
 	go func() {
 		defer cell.Close()
 		r.ended <- shadow.Run(ctx, shadow.Config{
-			Domain: events.DomainID{Owner: owner, Name: domain}, Over: over, Log: cell.Log(), Samples: cell.Samples(), Records: cell.Shadows(),
+			Domain: events.DomainID{Owner: owner, Name: domain}, Over: over, Log: cell.Log(), Origin: projections.NewOrigin(cell.Purged()), Samples: cell.Samples(), Records: cell.Shadows(),
 			Registry: service.Registry(e.prefix, ""), NewID: uuid.NewString, Every: 50 * time.Millisecond,
 			Decided: func(record *shadow.Record, _ *events.DecisionMade) {
 				r.mu.Lock()

@@ -82,7 +82,7 @@ func (a *API) ofWhom(ctx context.Context, caller, domain, instance, definition s
 	case domain == "" && instance == "":
 		return events.OfOwner(caller), nil
 	case instance == "":
-		return []events.Key{id.Key(), id.DecisionKey(), id.AllInstances()}, nil
+		return id.Keys(), nil
 	case domain == "":
 		found, err := a.conf.Past.DomainOf(ctx, caller, instance, 0)
 		if errors.Is(err, projections.ErrNotFound) {

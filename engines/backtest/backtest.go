@@ -18,8 +18,11 @@ var ErrNoHistory = errors.New("backtest: the log has nothing of this domain ther
 type Config struct {
 	Domain  events.DomainID
 	History projections.History
-	From    projections.Point // where the range begins; zero: with the log
-	To      uint64            // its last sequence
+	// Known is what is known of the domain where its history begins, in a log that was
+	// purged: the fold at the purge point. nil: the history is whole.
+	Known *events.State
+	From  projections.Point // where the range begins; zero: with the history
+	To    uint64            // its last sequence
 	// Until is when the range ends, where that is later than the domain's last event
 	// in it; zero: it is not.
 	Until time.Time
@@ -41,7 +44,7 @@ type Config struct {
 
 // begun reports whether an event is in the range.
 func (c *Config) begun(env events.Envelope) bool {
-	return env.Seq >= c.From.Seq && !env.Time.Before(c.From.Time)
+	return env.Seq > c.Known.Seq && env.Seq >= c.From.Seq && !env.Time.Before(c.From.Time)
 }
 
 const (
@@ -78,13 +81,19 @@ type Simulated struct {
 }
 
 // Run runs a backtest. It fails with a *engines.FieldError where the config is one
-// that the service would refuse, and with ErrNoHistory.
+// that the service would refuse, with ErrNoHistory, and with a *PurgedError.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	if c.Every <= 0 {
 		c.Every = defaultEvery
 	}
 	if c.ReapAge <= 0 {
 		c.ReapAge = defaultReapAge
+	}
+	if c.Known == nil {
+		c.Known = events.NewState()
+	}
+	if err := c.purged(); err != nil {
+		return nil, err
 	}
 	overlay, err := engines.NewOverlay(c.Engines(""), c.Over)
 	if err != nil {
@@ -97,7 +106,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if s.end(c.Until); s.meter.from.IsZero() {
 		return nil, fmt.Errorf("%w: %s of %s", ErrNoHistory, c.Domain.Name, c.Domain.Owner)
 	}
-	r := &Result{Domain: c.Domain, From: s.meter.from, To: s.meter.to, Events: s.events, Recorded: s.meter.side()}
+	r := &Result{Domain: c.Domain, From: s.meter.from, To: s.meter.to, Events: s.events, Recorded: s.meter.side(), Notes: c.beginning()}
 	registry := c.Engines(s.site)
 	if !c.Simulate && !s.changed {
 		p := newReplay(&c, s, registry)

@@ -64,6 +64,13 @@ func newCloud(seed uint64) *cloud {
 	}
 }
 
+// know takes an instance that was there before the history begins.
+func (c *cloud) know(i *events.Instance) {
+	if i.State == events.Requesting {
+		c.launched[i.ID] = i.StateTime
+	}
+}
+
 // learn takes what an event made of an instance; nil: there is none.
 func (c *cloud) learn(env events.Envelope, before, after *events.Instance) {
 	switch {

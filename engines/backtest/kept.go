@@ -41,10 +41,11 @@ func (c *Config) read(ctx context.Context, each func(events.Envelope, events.Eve
 		}
 		return nil
 	}
-	q := projections.Query{
-		Keys: []events.Key{c.Domain.Key(), c.Domain.DecisionKey(), c.Domain.AllInstances()}, To: projections.Point{Seq: c.To},
-	}
+	q := projections.Query{Keys: c.Domain.Keys(), To: projections.Point{Seq: c.To}}
 	err := c.History.History(ctx, q, func(r *events.Recorded) error {
+		if r.Seq <= c.Known.Seq && !c.lastDecision(r) {
+			return nil
+		}
 		k.add(r)
 		return each(r.Envelope, r.Event)
 	})

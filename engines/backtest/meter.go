@@ -39,7 +39,14 @@ type meter struct {
 // line's width is known, twice as many.
 const mostPoints = 2000
 
-func newMeter() *meter { return &meter{state: events.NewState()} }
+// newMeter begins with what is known already.
+func newMeter(known *events.State) *meter {
+	m := &meter{state: known.Clone()}
+	for i := range m.state.AllInstances() {
+		m.count(i, 1)
+	}
+	return m
+}
 
 // begin begins the range, at a time.
 func (m *meter) begin(at time.Time) {

@@ -25,6 +25,7 @@ type replay struct {
 	versions  map[uint64]*events.Domain // by the sequence of their config: those that an engine may still have
 	open      *again                    // the last decision; nil: none
 	out       Replayed
+	before    int // records that rest on what was before the history begins
 	// so many more of them than on record
 	launches, terminations int
 }
@@ -40,9 +41,13 @@ type again struct {
 func newReplay(c *Config, s *survey, registry *engines.Registry) *replay {
 	ids := 0
 	newID := func() string { ids++; return fmt.Sprintf("again-%d", ids) }
+	versions := map[uint64]*events.Domain{}
+	if d := c.Known.Domain(c.Domain); d != nil {
+		versions[d.ConfigSeq] = d
+	}
 	return &replay{
-		config: c, survey: s, recorded: events.NewState(), replayed: newMeter(), evaluator: passes.NewEvaluator(registry, newID, nil),
-		versions: map[uint64]*events.Domain{},
+		config: c, survey: s, recorded: c.Known.Clone(), replayed: newMeter(c.Known), evaluator: passes.NewEvaluator(registry, newID, nil),
+		versions: versions,
 	}
 }
 
@@ -84,8 +89,11 @@ func (p *replay) look() {
 func (p *replay) decide(env events.Envelope, was events.DecisionMade) events.Event {
 	p.open = &again{id: env.ID, difference: Difference{Seq: env.Seq, Time: env.Time}}
 	saw, err := passes.DecodeSaw(was.Saw)
-	if err != nil || saw.LeftOut > 0 || saw.LongAnswer > 0 {
+	if purged := p.purged(&was); purged || err != nil || saw.LeftOut > 0 || saw.LongAnswer > 0 {
 		p.open.unknowable = true
+		if purged {
+			p.before++
+		}
 		return was
 	}
 	s := p.scene
@@ -111,6 +119,12 @@ func (p *replay) decide(env events.Envelope, was events.DecisionMade) events.Eve
 	p.terminations += len(made.Terminations) - len(was.Terminations)
 	p.open.compare(&was, &made)
 	return made
+}
+
+// purged reports whether a decision rests on what was before the history begins.
+func (p *replay) purged(was *events.DecisionMade) bool {
+	begins := p.config.Known.Seq
+	return was.InputSeq < begins || was.RefusedSeq != 0 && was.ConfigSeq <= begins && p.versions[was.ConfigSeq] == nil
 }
 
 // evaluate makes the decision. Where it would be no news, that is a difference, too.
@@ -200,9 +214,12 @@ func (p *replay) finish(r *Result) {
 	r.Candidate.Launches += p.launches
 	r.Candidate.Terminations += p.terminations
 	r.Policy = policyOf(p.recorded.Decision(p.config.Domain))
-	if p.out.Unknowable > 0 {
+	if p.before > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d decisions rest on what was purged: nobody can decide the same again on these", p.before))
+	}
+	if n := p.out.Unknowable - p.before; n > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf(
-			"%d decision records leave out readings or an answer, since they had too many for one message: nobody can decide the same again on these", p.out.Unknowable))
+			"%d decision records leave out readings or an answer, since they had too many for one message: nobody can decide the same again on these", n))
 	}
 }
 

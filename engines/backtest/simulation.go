@@ -33,7 +33,7 @@ type simulation struct {
 
 func newSimulation(ctx context.Context, c *Config, s *survey, registry *engines.Registry, overlay *engines.Overlay) *simulation {
 	m := &simulation{
-		ctx: ctx, config: c, survey: s, cloud: s.cloud, meter: newMeter(), overlay: overlay, registry: registry, load: newLoad(),
+		ctx: ctx, config: c, survey: s, cloud: s.cloud, meter: newMeter(c.Known), overlay: overlay, registry: registry, load: newLoad(),
 	}
 	m.evaluator = passes.NewEvaluator(registry, m.newID, c.Ask)
 	return m

@@ -24,7 +24,16 @@ type survey struct {
 }
 
 func newSurvey(c *Config, overlay *engines.Overlay) *survey {
-	return &survey{config: c, overlay: overlay, meter: newMeter(), cloud: newCloud(c.Seed)}
+	s := &survey{config: c, overlay: overlay, meter: newMeter(c.Known), cloud: newCloud(c.Seed)}
+	for n, i := range c.Known.Instances(c.Domain) {
+		if s.cloud.know(i); n == 0 {
+			s.site = i.Site
+		}
+	}
+	if c.Known.Domain(c.Domain) != nil {
+		s.last = c.Known.Time
+	}
+	return s
 }
 
 // take takes the next event.
@@ -53,7 +62,9 @@ func (s *survey) take(env events.Envelope, ev events.Event) error {
 	if env.Key.Kind() == events.KindInstance {
 		s.cloud.learn(env, before, m.state.Instance(name))
 	}
-	s.last = env.Time
+	if env.Seq > s.config.Known.Seq {
+		s.last = env.Time
+	}
 	if m.on && env.Key.Kind() == events.KindDomain {
 		s.judge()
 	}
@@ -63,8 +74,8 @@ func (s *survey) take(env events.Envelope, ev events.Event) error {
 // begin begins the range, at its first event, or before that where something is known
 // of the domain already.
 func (s *survey) begin(first time.Time) {
-	if from := s.config.From.Time; !from.IsZero() && !s.last.IsZero() {
-		first = from
+	if since := s.config.since(); !since.IsZero() && !s.last.IsZero() {
+		first = since
 	}
 	s.meter.begin(first)
 	s.judge()
@@ -87,8 +98,8 @@ func (s *survey) end(until time.Time) {
 	if until.After(at) {
 		at = until
 	}
-	if from := s.config.From.Time; !s.meter.on && !s.last.IsZero() && !from.IsZero() && from.Before(at) {
-		s.begin(from)
+	if since := s.config.since(); !s.meter.on && !s.last.IsZero() && !since.IsZero() && since.Before(at) {
+		s.begin(since)
 	}
 	s.meter.end(at)
 	s.cloud.end(s.meter.state, s.meter.to)

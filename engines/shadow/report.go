@@ -38,10 +38,11 @@ type wish struct {
 	ended  bool
 }
 
-// Compare reads what is on record, until a time.
-func Compare(ctx context.Context, domain events.DomainID, log Log, records Records, until time.Time) (*Report, error) {
+// Compare compares what is on record, from a time on until another one. The log has to
+// have all decisions since the former.
+func Compare(ctx context.Context, domain events.DomainID, log Log, records Records, since, until time.Time) (*Report, error) {
 	r := &Report{}
-	shadows, err := r.shadows(ctx, domain, records)
+	shadows, err := r.shadows(ctx, domain, records, since)
 	if err != nil || len(shadows) == 0 {
 		return r, err
 	}
@@ -68,9 +69,9 @@ func Compare(ctx context.Context, domain events.DomainID, log Log, records Recor
 	return r, nil
 }
 
-// shadows reads the shadows' records.
-func (r *Report) shadows(ctx context.Context, domain events.DomainID, records Records) (list []wish, err error) {
-	run := ""
+// shadows reads the shadows' records from a time on, with the wish that was in force then.
+func (r *Report) shadows(ctx context.Context, domain events.DomainID, records Records, since time.Time) (list []wish, err error) {
+	run, before := "", wish{ended: true}
 	err = records.Read(ctx, domain, func(stored time.Time, body []byte) error {
 		var one Record
 		if err := json.Unmarshal(body, &one); err != nil {
@@ -80,6 +81,16 @@ func (r *Report) shadows(ctx context.Context, domain events.DomainID, records Re
 		if err != nil {
 			return err
 		}
+		r.Engine = one.Engine
+		now := wish{at: stored, wanted: saw.Target, run: one.Run, ended: one.Ended}
+		if stored.Before(since) {
+			before, before.at = now, since
+			return nil
+		}
+		if len(list) == 0 && !before.ended && before.run == now.run {
+			list, run = append(list, before), before.run
+			r.Runs++
+		}
 		if one.Run != run {
 			run = one.Run
 			r.Runs++
@@ -87,10 +98,13 @@ func (r *Report) shadows(ctx context.Context, domain events.DomainID, records Re
 		if !one.Ended {
 			r.Shadow.Decisions++
 		}
-		r.Engine = one.Engine
-		list = append(list, wish{at: stored, wanted: saw.Target, run: one.Run, ended: one.Ended})
+		list = append(list, now)
 		return nil
 	})
+	if len(list) == 0 && !before.ended {
+		list = append(list, before)
+		r.Runs++
+	}
 	return list, err
 }
 

@@ -78,6 +78,7 @@ func TestCompare(t *testing.T) {
 		shadows            []wish
 		same, more, fewer  int
 		recorded, shadowed int // instance-minutes
+		since              int
 		runs, unended      int
 		decisions          [2]int
 	}{
@@ -99,9 +100,21 @@ func TestCompare(t *testing.T) {
 			own: []wish{{30, 2, "", false}}, shadows: []wish{{20, 2, "a", false}, {40, 2, "a", true}},
 			more: 10, same: 10, recorded: 20, shadowed: 40, runs: 1, decisions: [2]int{1, 1},
 		},
+		"a log that was purged": {
+			own:     []wish{{5, 3, "", false}, {35, 1, "", false}}, // the first is the last one before the purge
+			shadows: []wish{{0, 9, "a", false}, {1, 9, "a", true}, {10, 2, "b", false}, {20, 3, "b", false}, {40, 1, "b", true}},
+			since:   30, same: 5, more: 5, recorded: 5*3 + 5*1, shadowed: 10 * 3, runs: 1, decisions: [2]int{1, 0},
+		},
+		"a run that began before the purge, and decided nothing since": {
+			own: []wish{{5, 3, "", false}}, shadows: []wish{{10, 2, "a", false}},
+			since: 30, fewer: 30, recorded: 90, shadowed: 60, runs: 1, unended: 1,
+		},
+		"one that has ended before the purge": {
+			own: []wish{{5, 3, "", false}}, shadows: []wish{{10, 2, "a", false}, {20, 2, "a", true}}, since: 30,
+		},
 		"none": {own: []wish{{0, 1, "", false}}},
 	} {
-		r, err := shadow.Compare(t.Context(), domain, own(tt.own), shadows{all: tt.shadows}, wish{minute: until}.at())
+		r, err := shadow.Compare(t.Context(), domain, own(tt.own), shadows{all: tt.shadows}, wish{minute: tt.since}.at(), wish{minute: until}.at())
 		if err != nil {
 			t.Fatal(err)
 		}

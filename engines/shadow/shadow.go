@@ -72,6 +72,7 @@ type Config struct {
 	Domain   events.DomainID
 	Over     events.Config // laid over the domain's config
 	Log      Log
+	Origin   *projections.Origin // of the log
 	Samples  Samples
 	Records  Records
 	Registry *engines.Registry
@@ -93,7 +94,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	s := &shadow{Config: c, run: c.NewID(), sight: newSight(c.Domain), own: events.NewState()}
+	s := &shadow{Config: c, run: c.NewID(), own: events.NewState()}
 	var err error
 	if s.overlay, err = engines.NewOverlay(c.Registry, c.Over); err != nil {
 		return err
@@ -133,8 +134,16 @@ func (s *shadow) catchUp(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	q := projections.Query{Keys: keysOf(s.Domain), To: projections.Point{Seq: end.Seq}}
-	if err := s.Log.History(ctx, q, s.sight.fold); err != nil {
+	q := projections.Query{Keys: s.Domain.Keys(), To: projections.Point{Seq: end.Seq}}
+	err = s.Origin.Hold(ctx, end.Created, func(point projections.PurgePoint) error {
+		known, err := s.Origin.Documents(ctx, point, q.Keys...)
+		if err != nil {
+			return err
+		}
+		s.sight = newSight(s.Domain, known)
+		return s.Log.History(ctx, q, s.sight.fold)
+	})
+	if err != nil {
 		return 0, err
 	}
 	seen := s.sight.look()
@@ -176,7 +185,7 @@ func (s *shadow) follow(ctx context.Context, end uint64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		q := projections.Query{Keys: keysOf(s.Domain), From: projections.Point{Seq: end + 1}, Follow: true}
+		q := projections.Query{Keys: s.Domain.Keys(), From: projections.Point{Seq: end + 1}, Follow: true}
 		cancel(s.Log.History(ctx, q, s.sight.fold))
 	}()
 	go func() {

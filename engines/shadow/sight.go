@@ -10,11 +10,6 @@ import (
 	"github.com/seed-524e47bf/epum/events"
 )
 
-// keysOf are the keys of all that a domain's decisions rest on.
-func keysOf(d events.DomainID) []events.Key {
-	return []events.Key{d.Key(), d.DecisionKey(), d.AllInstances()}
-}
-
 // sight is what is to be seen of a domain. It is safe for concurrent use.
 type sight struct {
 	domain  events.DomainID
@@ -32,11 +27,13 @@ type seen struct {
 	own *events.DecisionMade
 }
 
-func newSight(domain events.DomainID) *sight {
-	return &sight{domain: domain, changed: make(chan struct{}, 1), state: events.NewState()}
+// newSight begins with what is known of a domain already.
+func newSight(domain events.DomainID, known *events.State) *sight {
+	return &sight{domain: domain, changed: make(chan struct{}, 1), state: known}
 }
 
-// fold takes an event of the domain.
+// fold takes an event of the domain. Of those that are known already only the last
+// decision is of use.
 func (s *sight) fold(r *events.Recorded) error {
 	s.mu.Lock()
 	events.Apply(s.state, r.Envelope, r.Event)

@@ -72,6 +72,7 @@ What a backtest cannot know:
   average, times the instances that ran, stays as recorded. A metric of the domain stays as recorded.
 - When a site or an instance would have failed: that falls where chance has it, also for what failed all at once.
 - A metric that the recorded policy did not read.
+- What was purged from the log: the range then begins there, with the domain as it was.
 --simulate runs the recorded policy through the same simulation: how far that is from what was recorded is how far
 these rules carry.`
 
@@ -121,10 +122,11 @@ func (o *operator) backtest(b *backtesting, over events.Config) error {
 		Simulate: b.simulate, Every: b.every, Seed: b.seed,
 		Ask: o.ask,
 	}
-	if err := o.span(&c, b.to.point); err != nil {
+	created, err := o.span(&c, b.to.point)
+	if err != nil {
 		return err
 	}
-	r, err := o.tried(&c, b)
+	r, err := o.tried(&c, b, created)
 	if err != nil {
 		return err
 	}
@@ -142,34 +144,45 @@ func (o *operator) backtest(b *backtesting, over events.Config) error {
 	return nil
 }
 
-// span says where a backtest ends.
-func (o *operator) span(c *backtest.Config, to projections.Point) error {
+// span says where a backtest ends, and gives when the log was created.
+func (o *operator) span(c *backtest.Config, to projections.Point) (created time.Time, err error) {
 	end, err := o.end()
 	if err != nil {
-		return err
+		return created, err
 	}
 	if to == (projections.Point{}) {
 		c.To, c.Until = end.Seq, end.Time
-		return nil
+		return end.Created, nil
 	}
 	if c.To, err = o.resolve("to", to); err != nil {
-		return err
+		return created, err
 	}
 	if c.Until = to.Time; c.Until.After(end.Time) {
 		c.Until = end.Time
 	}
-	return nil
+	return end.Created, nil
 }
 
 // tried runs a backtest, with progress, and explains why it could not be.
-func (o *operator) tried(c *backtest.Config, b *backtesting) (*backtest.Result, error) {
+func (o *operator) tried(c *backtest.Config, b *backtesting, created time.Time) (r *backtest.Result, err error) {
 	shown := &shownHistory{app: o.app, history: o.log, steps: []string{"reading", "deciding"}, last: c.To}
 	c.History = shown
-	r, err := backtest.Run(o.ctx, *c)
+	origin := projections.NewOrigin(o.cell.Purged())
+	err = origin.Hold(o.ctx, created, func(point projections.PurgePoint) (err error) {
+		if c.Known, err = origin.Documents(o.ctx, point, c.Domain.Keys()...); err == nil {
+			r, err = backtest.Run(o.ctx, *c)
+		}
+		return err
+	})
 	shown.end()
+	purged, isPurged := errors.AsType[*backtest.PurgedError](err)
 	switch {
 	case err == nil:
 		return r, nil
+	case isPurged:
+		return nil, &fault{code: exitNotFound, message: fmt.Sprintf(
+			"the history of domain %q up to event %d (%s) was purged from the log, and that range is not behind it; leave --from away to begin there",
+			b.domain, purged.Seq, purged.Time.Format(time.RFC3339Nano))}
 	case errors.Is(err, backtest.ErrNoHistory):
 		return nil, &fault{code: exitNotFound, message: fmt.Sprintf("the log has nothing of domain %q of owner %s in that range", b.domain, o.owner)}
 	}

@@ -114,7 +114,7 @@ func (f *historyFlags) keys(a *app) ([]events.Key, error) {
 	case f.instance != "":
 		return []events.Key{events.AnyInstance(owner, f.instance)}, nil
 	case f.domain != "":
-		return []events.Key{id.Key(), id.DecisionKey(), id.AllInstances()}, nil
+		return id.Keys(), nil
 	case owner != "":
 		return events.OfOwner(owner), nil
 	}

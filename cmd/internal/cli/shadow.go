@@ -15,6 +15,7 @@ import (
 	"github.com/seed-524e47bf/epum/engines/passes"
 	"github.com/seed-524e47bf/epum/engines/shadow"
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 const shadowLong = `Have a second engine decide on a domain alongside its own, on the log as it grows and on the metrics that the leader
@@ -70,7 +71,7 @@ func (o *operator) shadow(name string, over events.Config, every time.Duration) 
 	ctx, cancel := context.WithCancel(o.ctx)
 	defer cancel()
 	err := shadow.Run(ctx, shadow.Config{
-		Domain: events.DomainID{Owner: o.owner, Name: name}, Over: over, Log: o.log, Samples: o.cell.Samples(), Records: o.cell.Shadows(),
+		Domain: events.DomainID{Owner: o.owner, Name: name}, Over: over, Log: o.log, Origin: projections.NewOrigin(o.cell.Purged()), Samples: o.cell.Samples(), Records: o.cell.Shadows(),
 		Registry: service.Registry(o.prefix, ""), Ask: o.ask, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Every: every,
 		Decided: func(r *shadow.Record, own *events.DecisionMade) {
 			if broken = o.app.printShadow(r, own); broken != nil {
@@ -151,13 +152,23 @@ func (o *operator) reportShadow(name string) error {
 	if err != nil {
 		return err
 	}
+	var since time.Time
 	until := time.Now()
 	if end.Time.After(until) { // clocks differ a little
 		until = end.Time
 	}
-	r, err := shadow.Compare(o.ctx, domain, o.log, o.cell.Shadows(), until)
+	var r *shadow.Report
+	origin := projections.NewOrigin(o.cell.Purged())
+	err = origin.Hold(o.ctx, end.Created, func(point projections.PurgePoint) (err error) {
+		since = point.Time // of a decision before, only the last one is in the log
+		r, err = shadow.Compare(o.ctx, domain, o.log, o.cell.Shadows(), since, until)
+		return err
+	})
 	if err != nil {
 		return o.readFault("the records of shadows", err)
+	}
+	if !since.IsZero() {
+		fmt.Fprintf(o.app.stderr, "epum: what was decided before %s was purged from the log: nothing is compared before\n", stamp(since))
 	}
 	if r.Runs == 0 {
 		return &fault{code: exitNotFound, message: fmt.Sprintf("no shadow of domain %q of owner %s has ever decided; start one with 'epum shadow %s --engine …'", name, o.owner, name)}
