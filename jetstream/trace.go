@@ -63,10 +63,9 @@ func (r *reading) trace(ctx context.Context) error {
 		return nil
 	}
 	t := &trace{log: r.log, end: r.end, left: map[string]uint64{}, open: map[string]traced{}}
-	if t.run(ctx, r.subjects) != nil {
+	if t.run(ctx, r.subjects) != nil || t.twice() {
 		return ctx.Err()
 	}
-	slices.SortFunc(t.found, func(a, b events.Recorded) int { return cmp.Compare(a.Seq, b.Seq) })
 	from := r.from
 	for n := range t.found {
 		if seq := t.found[n].Seq; seq < from || seq > r.to {
@@ -78,6 +77,18 @@ func (r *reading) trace(ctx context.Context) error {
 	}
 	r.from = r.to + 1
 	return nil
+}
+
+// twice sorts what was found, and reports whether it has an event twice: then another is
+// missing, as where a server that lags has answered.
+func (t *trace) twice() bool {
+	slices.SortFunc(t.found, func(a, b events.Recorded) int { return cmp.Compare(a.Seq, b.Seq) })
+	for n := 1; n < len(t.found); n++ {
+		if t.found[n].Seq == t.found[n-1].Seq {
+			return true
+		}
+	}
+	return false
 }
 
 // traceable reports whether a filter stands for few subjects: of one aggregate, or of
