@@ -3,6 +3,7 @@ package tests
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/seed-524e47bf/epum/commands"
@@ -56,6 +57,23 @@ func TestEngines_OutsideUnsound(t *testing.T) {
 	stays("no decision")
 	p.terminations(0)
 	e.reproduces("al", "web")
+}
+
+// TestEngines_OutsideLong has somebody answer what is six times as long on record: that
+// is left out, and the decision goes on record.
+func TestEngines_OutsideLong(t *testing.T) {
+	t.Parallel()
+	e := newEpum(t)
+	e.provisioner()
+	e.outside("web", nil)
+	e.decider("decide.here", func(*enginetest.Question) any { return []byte(strings.Repeat("\x01", 200<<10)) })
+	e.decide()
+	if d := e.lastDecision("al", "web"); !contains(d.Reason, "no decision") {
+		t.Errorf("%+v", d)
+	}
+	if r := e.backtest("al", "web", nil); r.Replayed.Unknowable != 1 || r.Replayed.Differing > 0 {
+		t.Errorf("%+v", r.Replayed)
+	}
 }
 
 // TestEngines_OutsideSees: who decides outside is shown what was pushed, and gets its

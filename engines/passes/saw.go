@@ -92,10 +92,19 @@ func (s *Saw) answered(a *engines.Answer) {
 	case a == nil:
 	case a.Err != "":
 		s.Answer = &Answered{Error: a.Err}
-	case len(a.Body) > min(mostAnswer, (mostReadings-s.Readings.Len())*readingBytes):
+	case quotedLen(a.Body) > min(mostAnswer, (mostReadings-s.Readings.Len())*readingBytes):
 		s.LongAnswer = len(a.Body)
 	default:
 		body := string(a.Body)
 		s.Answer = &Answered{Body: &body}
 	}
+}
+
+// quotedLen is how many bytes a text has as a JSON string, up to six times its own.
+func quotedLen(text []byte) int {
+	quoted, err := json.Marshal(string(text))
+	if err != nil { // a string always can be
+		panic(err)
+	}
+	return len(quoted)
 }
