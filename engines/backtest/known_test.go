@@ -119,14 +119,3 @@ func TestRun_PurgedRange(t *testing.T) {
 		t.Errorf("%+v, %q", r.Replayed, r.Notes)
 	}
 }
-
-// TestRun_SameEngine: the recorded engine is the same one by whatever name it is called.
-func TestRun_SameEngine(t *testing.T) {
-	for _, recorded := range []string{"", "simplest"} {
-		h := histories.New(t, registry("local"), histories.Config(recorded, `{"preserve_n":3}`))
-		h.Live(time.Hour)
-		if r := run(t, h, over(histories.Config("simplest", ""))); r.Replayed == nil || r.Replayed.Same != r.Recorded.Decisions {
-			t.Errorf("recorded as %q: %+v", recorded, r)
-		}
-	}
-}

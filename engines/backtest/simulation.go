@@ -281,6 +281,9 @@ func (m *simulation) notes() (notes []string) {
 		if laid == nil {
 			return notes
 		}
+		if general, err := engines.ParseGeneral(laid.Config.General); err == nil && general.DryRun {
+			notes = append(notes, "the domain is a dry run, so nothing is done in the simulation either: lay general.dry_run=false over it to see what would be")
+		}
 		kind, err := m.registry.Kind(laid.Config)
 		if err != nil || kind.Sensing == nil {
 			return notes
