@@ -131,6 +131,9 @@ func (r *Replica) start(ctx context.Context) error {
 	r.state, r.created, r.lastID, r.rejected = state, end.Created, checkpoint.EventID, rejected
 	r.repeats, r.primeAt, r.primed = repeats, state.Seq, state.Seq == 0
 	r.gap, r.gapless = 0, 0
+	if r.second != nil {
+		r.second.letGo()
+	}
 	r.rebuild, r.second = asked, nil
 	for f := range r.feeds {
 		f.breakOff()

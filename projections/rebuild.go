@@ -46,15 +46,16 @@ func AskRebuild(ctx context.Context, bucket Bucket, id string) error {
 }
 
 // RebuildProgress says how far the rebuild with an id is: done once the bucket is the fold
-// of the log again. The error wraps ErrNotFound where the bucket no longer knows of it,
-// since a process of another version has written it.
+// of the log again. One that was asked for after it stands for it. The error wraps
+// ErrNotFound where the bucket no longer knows of it, since it was deleted or a process of
+// another version has written it.
 func RebuildProgress(ctx context.Context, bucket Bucket, id string) (c Checkpoint, done bool, err error) {
 	c, _, err = readCheckpoint(ctx, bucket)
 	switch {
 	case err != nil:
 		return c, false, err
-	case c.Rebuild != id:
-		return c, false, fmt.Errorf("projections: the rebuild %s: %w: the checkpoint names %q", id, ErrNotFound, c.Rebuild)
+	case c.Rebuild == "":
+		return c, false, fmt.Errorf("projections: the rebuild %s: %w: the checkpoint names none", id, ErrNotFound)
 	}
 	return c, c.FoldVersion == events.FoldVersion && c.To == 0, nil
 }
@@ -63,7 +64,7 @@ func RebuildProgress(ctx context.Context, bucket Bucket, id string) (c Checkpoin
 type refold struct {
 	of    *events.State // the first
 	state *events.State
-	met   chan struct{} // closed once both are at the same event; from then on they stay so
+	met   chan struct{} // closed once both are at the same event, from when on they stay so, or the first is started anew
 }
 
 // watchRebuild looks at the checkpoint until ctx ends, and folds the log anew where a
@@ -165,7 +166,9 @@ func (r *Replica) missed(second *refold, env events.Envelope) bool {
 // catchUp brings a second fold to where the first is, and leaves it to apply to keep it
 // there.
 func (r *Replica) catchUp(ctx context.Context, second *refold) error {
-	for handed, gap := false, false; !handed; {
+	gap := false
+	// A log in which nothing happens may end where a second fold begins.
+	for handed := r.hand(second); !handed; {
 		tail, stop := context.WithCancel(ctx)
 		err := r.source.Tail(tail, TailStart{From: second.state.Seq + 1}, func(env events.Envelope, ev events.Event) {
 			if gap = gap || r.missed(second, env); gap {
@@ -175,9 +178,8 @@ func (r *Replica) catchUp(ctx context.Context, second *refold) error {
 				return
 			}
 			events.Apply(second.state, env, ev)
-			if second.state.Seq >= r.Applied() {
+			if second.state.Seq >= r.Applied() && r.hand(second) {
 				handed = true
-				r.hand(second)
 				stop()
 			}
 		})
@@ -197,20 +199,28 @@ func (r *Replica) catchUp(ctx context.Context, second *refold) error {
 	}
 }
 
-// hand gives a second fold, which is as far as the first or further, to apply.
-func (r *Replica) hand(second *refold) {
+// hand gives a second fold to apply, if it is as far as the first or further: else the
+// events between would be missing in it.
+func (r *Replica) hand(second *refold) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if second.state.Seq < r.state.Seq {
+		return false
+	}
 	r.second = second
 	r.meet()
+	return true
 }
 
 // meet notes that both folds are at the same event. The caller holds the lock.
 func (r *Replica) meet() {
-	s := r.second
-	if s == nil || s.state.Seq != r.state.Seq {
-		return
+	if s := r.second; s != nil && s.state.Seq == r.state.Seq {
+		s.letGo()
 	}
+}
+
+// letGo ends the wait in catchUp. The caller holds the replica's lock.
+func (s *refold) letGo() {
 	select {
 	case <-s.met:
 	default:

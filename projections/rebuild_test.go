@@ -2,6 +2,7 @@ package projections_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -84,6 +85,9 @@ func TestRebuild_Projector(t *testing.T) {
 		project(t, r, log, bucket, 1)
 		time.Sleep(time.Second)
 		checkBucket(t, log, bucket)
+		if _, _, err := projections.RebuildProgress(t.Context(), bucket, "r0"); !errors.Is(err, projections.ErrNotFound) {
+			t.Errorf("a bucket that knows of no rebuild: %v", err)
+		}
 		for _, id := range []string{"r1", "r2"} {
 			bucket.mu.Lock()
 			bucket.docs[dom.Key()], bucket.docs["definition.of-nobody"] = "{}", "{}"
@@ -98,9 +102,8 @@ func TestRebuild_Projector(t *testing.T) {
 			if c, done, err := projections.RebuildProgress(t.Context(), bucket, id); !done || err != nil {
 				t.Errorf("%s: %+v, %v, %v", id, c, done, err)
 			}
-			_, _, err := projections.RebuildProgress(t.Context(), bucket, "another")
-			if !errors.Is(err, projections.ErrNotFound) {
-				t.Errorf("another rebuild: %v", err)
+			if _, done, err := projections.RebuildProgress(t.Context(), bucket, "r1"); !done || err != nil {
+				t.Errorf("r1, for which %s stands: %v, %v", id, done, err)
 			}
 			docs, _ := bucket.state()
 			if docs[dom.Key()] == "{}" || docs["definition.of-nobody"] != "" {
@@ -144,6 +147,94 @@ func TestRebuild_TakeOver(t *testing.T) {
 		docs, _ := bucket.state()
 		if c, done, err := projections.RebuildProgress(t.Context(), bucket, "r"); !done || err != nil || c.Seq != 3 || !strings.Contains(docs[dom.Key()], `"right"`) {
 			t.Errorf("%+v, %v, %v: %s", c, done, err, docs[dom.Key()])
+		}
+	})
+}
+
+// TestRebuild_Written has events come at the moment at which the second fold has caught up
+// with the first: it misses none of them.
+func TestRebuild_Written(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const before, meanwhile = 500, 2500
+		for n := range 100 {
+			log, bucket := newLog(), &memBucket{}
+			log.add(dom.Key(), events.DomainAdded{DefinitionID: "d"})
+			write := func(n int) {
+				for range n {
+					log.add(dom.Key(), events.DomainUnsubscribed{SubscriberName: "s"})
+				}
+			}
+			write(before)
+			r := follow(t, log, bucket)
+			feed := r.NewFeed(nil)
+			bucket.set(log.fold(1))
+			if err := projections.AskRebuild(t.Context(), bucket, "r"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second) // which is when the replica looks whether it was asked for one
+			write(meanwhile)
+			time.Sleep(time.Second)
+			var digest, seq uint64
+			r.View(func(s *events.State) { digest, seq = s.Digest, s.Seq })
+			if want := log.fold(1 + before + meanwhile); digest != want.Digest || seq != want.Seq || feed.Broken() {
+				t.Fatalf("%d: at %d of %d, the same events %v, broken %v", n, seq, want.Seq, digest == want.Digest, feed.Broken())
+			}
+			feed.Close()
+		}
+	})
+}
+
+// TestRebuild_StartedAnew has a replica started anew, since the log is another one, while
+// its second fold waits for the first: the next rebuild works all the same.
+func TestRebuild_StartedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, bucket, purged := newLog(), &memBucket{}, &memBucket{}
+		log.add(dom.Key(), events.DomainAdded{DefinitionID: "d"})
+		bucket.set(log.fold(1))
+		r := projections.NewReplica(log, bucket, purged, slog.New(slog.DiscardHandler))
+		run(t, func(ctx context.Context) { _ = r.Run(ctx, nil) })
+		time.Sleep(100 * time.Millisecond)
+		log.setDeaf(true)
+		synctest.Wait() // the tail that there is hears it, and is deaf for good
+		log.setDeaf(false)
+		log.add(dom.Key(), events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "o"})
+		// A second fold begins at the snapshot, which is further than the first has got.
+		then := log.fold(2)
+		point, err := json.Marshal(projections.PurgePoint{
+			Checkpoint: projections.Checkpoint{Seq: 2, Time: then.Time, EventID: "id2", Digest: then.Digest, Created: created, FoldVersion: events.FoldVersion},
+			Snapshot:   "s", Entries: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		purged.mu.Lock()
+		purged.docs = map[events.Key]string{events.CheckpointKey: string(point), "s." + dom.Key(): string(then.Document(dom.Key()).AppendJSON(nil))}
+		purged.mu.Unlock()
+		if err := projections.AskRebuild(t.Context(), bucket, "r1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		log.mu.Lock()
+		log.end = func(context.Context, int) (projections.Position, error) {
+			return projections.Position{Seq: 2, Created: created.Add(time.Hour)}, nil
+		}
+		log.mu.Unlock()
+		if r.Applied() != 1 {
+			t.Fatalf("the first fold is at %d", r.Applied())
+		}
+		if err := r.WaitFor(t.Context(), 2); err != nil { // which finds out that the tail is dead, and then that the log is another one
+			t.Fatal(err)
+		}
+		before := len(log.tails())
+		if err := projections.AskRebuild(t.Context(), bucket, "r2"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		p := projections.NewProjector(r, log, bucket, slog.New(slog.DiscardHandler))
+		run(t, func(ctx context.Context) { _ = p.Run(ctx, 1) })
+		time.Sleep(3 * time.Second)
+		if _, done, err := projections.RebuildProgress(t.Context(), bucket, "r2"); !done || err != nil {
+			t.Errorf("%d more tails, the next rebuild is done %v: %v", len(log.tails())-before, done, err)
 		}
 	})
 }
