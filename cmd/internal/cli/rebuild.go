@@ -41,7 +41,9 @@ func (o *operator) rebuild() error {
 	case err != nil:
 		return o.readFault("rebuild", err)
 	}
+	stop := o.app.waiting("rebuild")
 	c, err := o.awaitRebuild(bucket, id)
+	stop()
 	if err != nil {
 		return err
 	}
@@ -54,22 +56,23 @@ func (o *operator) rebuild() error {
 // awaitRebuild waits until the bucket is the fold of the log again.
 func (o *operator) awaitRebuild(bucket *jetstream.Bucket, id string) (projections.Checkpoint, error) {
 	const look = 50 * time.Millisecond
-	asked, leads := time.Now(), false
+	led := time.Now() // or asked
 	for {
 		ctx, cancel := context.WithTimeout(o.ctx, o.app.timeout)
 		c, done, err := projections.RebuildProgress(ctx, bucket, id)
 		cancel()
 		switch {
 		case errors.Is(err, projections.ErrNotFound):
-			return c, &fault{code: exitOther, message: "a process of another version has written the state bucket; stop it, and ask again"}
+			return c, &fault{code: exitOther, message: "the state bucket was deleted, or a process of another version has written it; stop that one, and ask again"}
 		case err != nil && !errors.Is(err, projections.ErrNoQuorum):
 			return c, o.readFault("rebuild", err)
 		case done:
 			return c, nil
-		case !leads && time.Since(asked) > o.app.timeout:
-			if leads = o.leads(); !leads {
+		case time.Since(led) > o.app.timeout:
+			if !o.leads() {
 				return c, &fault{code: exitUnavailable, message: "the rebuild is asked for, but no process of the service leads; the next leader does it"}
 			}
+			led = time.Now()
 		}
 		select {
 		case <-time.After(look):

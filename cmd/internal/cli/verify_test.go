@@ -135,3 +135,28 @@ func TestRebuild(t *testing.T) {
 	}
 	expect(t, "verify", run("verify"), result{0, "2 events up to 2, 2 documents at event 2: 0 findings, 0 warnings\n", ""})
 }
+
+// TestRebuild_LeaderGone does not wait for ever for a leader that goes before it has done it.
+func TestRebuild_LeaderGone(t *testing.T) {
+	nc := startServer(t)
+	cell, err := jetstream.Open(t.Context(), nc, jetstream.Config{Process: "p", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cell.Close)
+	if _, err := cell.State().Write(t.Context(), nil, fmt.Appendf(nil, `{"seq":0,"fold_version":%d}`, events.FoldVersion), 0); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	if _, err := nc.Subscribe("epum.cmd.alice.status", func(m *nats.Msg) {
+		leader := `{"process":"p","epoch":1}`
+		if asked++; asked > 2 {
+			leader = "null"
+		}
+		_ = m.Respond([]byte(`{"leader":` + leader + `}`))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got := run("rebuild", "--timeout", "200ms")
+	expect(t, "rebuild", got, result{6, "", "epum: the rebuild is asked for, but no process of the service leads; the next leader does it\n"})
+}
