@@ -13,6 +13,8 @@ const (
 	// decodeBatch is how many events are handed on at once under load; alone an
 	// event is handed on at once.
 	decodeBatch = 128
+	// decodeBytes is how many bytes of them: a large one has many.
+	decodeBytes = 1 << 20
 	// decodeAhead is how many such batches may wait for apply.
 	decodeAhead = 32
 )
@@ -111,11 +113,12 @@ func (l *Log) decodeAll(ctx context.Context, f *feed, upTo uint64, batches chan<
 		default:
 			batch = make([]events.Recorded, 0, decodeBatch)
 		}
-		for more := true; more && err == nil; {
+		for more, size := true, 0; more && err == nil; {
 			if last = info.seq; last <= upTo {
 				batch = append(batch, l.decode(m, info))
+				size += m.Size()
 			}
-			if more = len(batch) < decodeBatch && last < upTo; more {
+			if more = len(batch) < decodeBatch && size < decodeBytes && last < upTo; more {
 				m, info, more, err = f.tryRead()
 			}
 		}

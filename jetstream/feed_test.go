@@ -1,10 +1,13 @@
 package jetstream
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 // TestFeed_Stalled: a heartbeat that says that flow control has stalled the
@@ -40,5 +43,31 @@ func TestFeed_Stalled(t *testing.T) {
 	f.messages <- last
 	if m, _, err = f.readUntilIdle(t.Context()); err != nil || m != nil {
 		t.Errorf("%v %v, want the end", m, err)
+	}
+}
+
+// TestDecodeAll_Bounded: what is decoded ahead is bounded in bytes, too.
+func TestDecodeAll_Bounded(t *testing.T) {
+	t.Parallel()
+	const messages, size = 100, 250 << 10
+	f := &feed{messages: make(chan *nats.Msg, messages), next: 1, silence: time.NewTimer(feedSilence)}
+	for n := range messages {
+		f.messages <- &nats.Msg{
+			Subject: "epum.event.domain.o.d", Data: make([]byte, size), Reply: fmt.Sprintf("$JS.ACK.s.c.1.%d.%d.1.0", n+1, n+1),
+		}
+	}
+	batches, used := make(chan []events.Recorded, messages), make(chan []events.Recorded)
+	if err := (&Log{prefix: events.DefaultPrefix}).decodeAll(t.Context(), f, messages, batches, used); err != nil {
+		t.Fatal(err)
+	}
+	close(batches)
+	got := 0
+	for batch := range batches {
+		if got += len(batch); len(batch)*size > decodeBytes+size {
+			t.Errorf("%d events of %d bytes at once", len(batch), size)
+		}
+	}
+	if got != messages {
+		t.Errorf("%d events, not %d", got, messages)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -77,8 +78,22 @@ func (l *Log) resolve(ctx context.Context, p projections.Point, end uint64) (uin
 	return p.Seq, nil
 }
 
-// firstSince is the sequence of the first event from a time on.
+// Times for which the server knows which event came first: it counts nanoseconds since
+// 1970 in 64 bits, and those beyond come round to others.
+var (
+	earliest = time.Unix(0, 0)
+	latest   = time.Unix(0, math.MaxInt64)
+)
+
+// firstSince is the sequence of the first event from a time on. The error wraps
+// projections.ErrNotFound where there is none.
 func (l *Log) firstSince(ctx context.Context, t time.Time) (uint64, error) {
+	switch {
+	case t.Before(earliest):
+		t = earliest
+	case t.After(latest):
+		return 0, projections.ErrNotFound
+	}
 	m, err := readStored(ctx, l.nc, get{stream: l.stream, Next: l.prefix.AllEvents(), Since: &t})
 	if err != nil {
 		return 0, fmt.Errorf("first event since %s: %w", t.Format(time.RFC3339Nano), err)

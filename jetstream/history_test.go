@@ -71,6 +71,8 @@ func TestLog_History(t *testing.T) {
 	when := func(seq uint64, off time.Duration) projections.Point {
 		return projections.Point{Time: at[seq].Add(off)}
 	}
+	// The server counts nanoseconds, and not as far as these.
+	ever, never := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(1500, 1, 1, 0, 0, 0, 0, time.UTC)
 	ofZero := append([]uint64{1}, seqs(4, many+3)...)
 	for name, c := range map[string]struct {
 		q    projections.Query
@@ -94,6 +96,10 @@ func TestLog_History(t *testing.T) {
 		"to a time":                {projections.Query{To: when(2, 0)}, []uint64{1, 2}},
 		"to just before":           {projections.Query{To: when(2, -1)}, []uint64{1}},
 		"to before all":            {projections.Query{To: when(1, -time.Hour)}, []uint64{}},
+		"to the end of time":       {projections.Query{From: point(last), To: projections.Point{Time: ever}}, []uint64{last}},
+		"to before computers":      {projections.Query{To: projections.Point{Time: never}}, []uint64{}},
+		"from the end of time":     {projections.Query{From: projections.Point{Time: ever}}, []uint64{}},
+		"from before computers":    {projections.Query{From: projections.Point{Time: never}, To: point(2)}, []uint64{1, 2}},
 		"to the future":            {projections.Query{From: point(last), To: when(last, time.Hour)}, []uint64{last}},
 		"a domain between times":   {projections.Query{Keys: keys(domain(0).Key()), From: when(4, 0), To: when(6, 0)}, []uint64{4, 5, 6}},
 		"a domain's last from far": {projections.Query{Keys: keys(domain(0).Key()), From: point(many + 3)}, []uint64{many + 3}},
