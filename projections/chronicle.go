@@ -176,9 +176,9 @@ func (c *Chronicle) added(ctx context.Context, id events.DomainID, from uint64) 
 }
 
 // DomainOf gives the domain that an owner's instance is or was of; ErrNotFound where
-// the owner has had no such instance up to a sequence.
-func (c *Chronicle) DomainOf(ctx context.Context, owner, instance string, upTo uint64) (id events.DomainID, err error) {
-	err = c.log.History(ctx, Query{Keys: []events.Key{events.AnyInstance(owner, instance)}, To: Point{Seq: upTo}}, func(r *events.Recorded) error {
+// the owner has had no such instance.
+func (c *Chronicle) DomainOf(ctx context.Context, owner, instance string) (id events.DomainID, err error) {
+	err = c.log.History(ctx, Query{Keys: []events.Key{events.AnyInstance(owner, instance)}}, func(r *events.Recorded) error {
 		id, _, _ = r.Key.Parts()
 		return errEnough
 	})
@@ -259,14 +259,12 @@ func (c *Chronicle) Page(ctx context.Context, q HistoryQuery) (HistoryPage, erro
 	looked, room, began := 0, q.Room, time.Now()
 	last := q.After // as far as the page has got
 	err := c.log.History(ctx, read, func(r *events.Recorded) error {
-		if r.Seq < q.Since.Seq || r.Time.Before(q.Since.Time) {
-			return nil
-		}
 		if looked++; looked > mostLooked || looked%1000 == 0 && time.Since(began) > longestLook {
 			page.Next = last
 			return errEnough
 		}
-		if q.Types == nil || q.Types[r.Type] {
+		since := r.Seq >= q.Since.Seq && !r.Time.Before(q.Since.Time)
+		if since && (q.Types == nil || q.Types[r.Type]) {
 			line := fitting(r, q.Room)
 			if len(page.Events) == q.Limit || len(line)+1 > room {
 				page.Next = last

@@ -84,7 +84,7 @@ func (a *API) ofWhom(ctx context.Context, caller, domain, instance, definition s
 	case instance == "":
 		return id.Keys(), nil
 	case domain == "":
-		found, err := a.conf.Past.DomainOf(ctx, caller, instance, 0)
+		found, err := a.conf.Past.DomainOf(ctx, caller, instance)
 		if errors.Is(err, projections.ErrNotFound) {
 			return nil, nothingOf(domain, instance, definition)
 		}
@@ -131,7 +131,7 @@ func (a *API) explainOp(ctx context.Context, r *request) ([]byte, error) {
 	}
 	id := events.DomainID{Owner: r.caller, Name: domain}
 	if instance != "" {
-		if id, err = a.conf.Past.DomainOf(ctx, r.caller, instance, at.Seq); err != nil {
+		if id, err = a.conf.Past.DomainOf(ctx, r.caller, instance); err != nil {
 			return nil, absent(err, domain, instance, at)
 		}
 	}
@@ -197,17 +197,21 @@ func asOf(field string, err error) error {
 	switch {
 	case errors.Is(err, projections.ErrFuture):
 		_, detail, _ := strings.Cut(err.Error(), projections.ErrFuture.Error())
-		refused := commands.ErrBadRequest.With("%s is beyond the log%s", field, detail)
-		refused.Field = field
-		return refused
-	case errors.Is(err, projections.ErrPurged):
-		return commands.ErrNotFound.With("%s is of a time whose events are in the archive only; read them with 'epum history --archive'", field)
+		return refusedField(field, "is beyond the log%s", detail)
+	case errors.Is(err, projections.ErrPurged): // what there was then is not known, so it is no 404
+		return refusedField(field, "is of a time whose events are in the archive only; read them with 'epum history --archive'")
 	case isAbsent:
 		return commands.ErrNotFound.With("%s", none.Error())
 	case errors.Is(err, projections.ErrNotFound):
 		return commands.ErrNotFound.With("%s is before the log begins", field)
 	}
 	return err
+}
+
+func refusedField(field, format string, args ...any) error {
+	refused := commands.ErrBadRequest.With(field+" "+format, args...)
+	refused.Field = field
+	return refused
 }
 
 // absent says what there was not as of a point.
