@@ -39,7 +39,7 @@ type Step struct {
 	What      string          `json:"what"`
 	Why       string          `json:"why,omitempty"`
 	Saw       json.RawMessage `json:"saw,omitempty"`           // of a decision: its record's, without what makes it long
-	Follows   uint64          `json:"follows,omitempty"`       // the event that this one came of; 0: none is known
+	Follows   uint64          `json:"follows,omitempty"`       // the event that this one came of, of a decision the newest that it saw and the one on record before did not; 0: none is known
 	After     float64         `json:"after_seconds,omitempty"` // since that one; of several events the longest
 	Count     int             `json:"count,omitempty"`         // of several events
 	Instances []string        `json:"instances,omitempty"`     // whom it is about; of many some
@@ -64,6 +64,8 @@ const (
 	mostBytes = 600 << 10
 	// mostText is how much of a reason or an error is told, in bytes.
 	mostText = 1000
+	// mostNow is how much is told of now, in bytes.
+	mostNow = 32 << 10
 	// mostNamed is how many instances a step names.
 	mostNamed = 5
 	// mostSaw is how large what a decision saw may be, in bytes.
@@ -145,6 +147,7 @@ func (s *Story) Tell(p Present) Explanation {
 	} else {
 		e.Acting, e.Now = s.instanceNow(&p)
 	}
+	e.Now = cut(e.Now, mostNow)
 	size := 0
 	for n, step := range slices.Backward(e.Steps) {
 		data, err := json.Marshal(step)

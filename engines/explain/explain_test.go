@@ -124,3 +124,81 @@ func TestTell(t *testing.T) {
 		seen[what] = true
 	}
 }
+
+// TestStory_AnotherLife: what was decided for a domain that has gone says nothing of the
+// next one of its name.
+func TestStory_AnotherLife(t *testing.T) {
+	t.Parallel()
+	h := newStory("")
+	h.add(dom.Key(), events.DomainAdded{DefinitionID: "x", Config: events.Config{}.Filled()})
+	h.add(dom.DecisionKey(), events.DecisionMade{
+		DomainSeq: 1, InputSeq: 1, Reason: "r", EngineState: events.EngineStable, Saw: json.RawMessage(`{"engine":{"load":{"metric":"load","fresh":0,"missing":2}}}`),
+	})
+	if now := h.Tell(explain.Present{}).Now; !strings.Contains(now, "2 of 2 readings of load were missing") {
+		t.Errorf("the first: %s", now)
+	}
+	h.add(dom.Key(), events.DomainRemovalRequested{})
+	h.add(dom.Key(), events.DomainRemoved{})
+	h.add(dom.Key(), events.DomainAdded{DefinitionID: "x", Config: events.Config{}.Filled()})
+	if now := h.Tell(explain.Present{}).Now; strings.Contains(now, "load") || !strings.Contains(now, "no decision is on record since it was added (event 5)") {
+		t.Errorf("the second: %s", now)
+	}
+}
+
+// TestStory_NowBounded: what an engine of somebody's own says that it saw may be long.
+func TestStory_NowBounded(t *testing.T) {
+	t.Parallel()
+	h := newStory("")
+	h.add(dom.Key(), events.DomainAdded{DefinitionID: "x", Config: events.Config{}.Filled()})
+	var figures []string
+	for n := range 10_000 {
+		figures = append(figures, fmt.Sprintf(`"m%d":{"metric":"m%d","fresh":0,"missing":1}`, n, n))
+	}
+	h.add(dom.DecisionKey(), events.DecisionMade{
+		DomainSeq: 1, InputSeq: 1, Reason: "r", EngineState: events.EngineStable, Saw: json.RawMessage(`{"engine":{` + strings.Join(figures, ",") + `}}`),
+	})
+	if now := h.Tell(explain.Present{}).Now; len(now) > 33<<10 || !strings.HasSuffix(now, "…") {
+		t.Errorf("%d bytes", len(now))
+	}
+}
+
+// TestStory_Foreign: nothing comes of a message that is no event.
+func TestStory_Foreign(t *testing.T) {
+	t.Parallel()
+	for _, instance := range []string{"", "i"} {
+		h := newStory(instance)
+		i := dom.InstanceKey("i")
+		foreign := func() {
+			h.add(i, events.Foreign{})
+			h.add(dom.Key(), events.Foreign{})
+		}
+		h.add(i, events.Foreign{}) // 1
+		if instance != "" && !h.Empty() {
+			t.Error("a message that is no event makes an instance")
+		}
+		h.add(dom.Key(), events.DomainAdded{DefinitionID: "x", Config: events.Config{}.Filled()}) // 2
+		foreign()                                                                                 // 3, 4
+		h.add(dom.DecisionKey(), events.DecisionMade{DomainSeq: 2, ConfigSeq: 2, InputSeq: 4, Engine: "e", Launches: []string{"i"}})
+		foreign() // 6, 7
+		h.add(i, events.LaunchRequested{Site: "s"}, func(e *events.Envelope) { e.Epoch, e.CausationID = 1, "id5" })
+		foreign() // 9, 10
+		h.add(i, events.StateChanged{State: events.Running})
+		h.add(dom.Key(), events.DomainRemovalRequested{}) // 12
+		foreign()                                         // 13, 14
+		h.add(dom.DecisionKey(), events.DecisionMade{DomainSeq: 2, ConfigSeq: 2, InputSeq: 14, Terminations: []string{"i"}})
+		got := map[uint64]uint64{}
+		for _, s := range h.Tell(explain.Present{}).Steps {
+			if got[s.Seq] = s.Follows; s.Kind == explain.KindUnknown && s.Follows > 0 {
+				t.Errorf("%q: message %d follows %d", instance, s.Seq, s.Follows)
+			}
+		}
+		for seq, follows := range map[uint64]uint64{5: 2, 8: 5, 11: 8, 15: 12} {
+			if got[seq] != follows {
+				t.Errorf("%q: event %d follows %d, want %d", instance, seq, got[seq], follows)
+			}
+		}
+		if _, told := got[12]; !told {
+			t.Errorf("%q: the command that ended it is missing", instance)
+		}
+	}
+}

@@ -18,6 +18,10 @@ func (s *Story) Hear(env events.Envelope, ev events.Event) {
 	now := stamp{seq: env.Seq, time: env.Time, command: env.Key.Kind() == events.KindDomain}
 	step := Step{Seq: env.Seq, Time: env.Time.UTC(), Who: env.Actor}
 	step.Kind, step.What, step.Why = Tell(ev)
+	if _, foreign := ev.(events.Foreign); foreign {
+		s.hearForeign(step, env.Key.Kind(), id)
+		return
+	}
 	switch env.Key.Kind() {
 	case events.KindDomain:
 		step.CommandID = commandID(env)
@@ -34,6 +38,17 @@ func (s *Story) Hear(env events.Envelope, ev events.Event) {
 	}
 	if env.Epoch == 0 || env.Type == events.TypeHealthChanged {
 		s.news = append(s.news[max(0, len(s.news)-remembered):], now)
+	}
+}
+
+// hearForeign tells of a message that is no event: nothing comes of it.
+func (s *Story) hearForeign(step Step, on events.Kind, id string) {
+	switch {
+	case on == events.KindInstance:
+		step.Instances = []string{id}
+		s.add(step, nil)
+	case on == events.KindDomain && s.instance == "":
+		s.add(step, nil)
 	}
 }
 

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -76,6 +77,10 @@ func (s *Story) held(p *Present, d *events.Domain, instances []*events.Instance)
 	if general, err := engines.ParseGeneral(d.Config.General); err == nil && general.DryRun {
 		clauses = append(clauses, "general.dry_run is true, so nothing that is decided is done")
 	}
+	var saw json.RawMessage
+	if s.decision.made.DomainSeq == d.AddedSeq { // else it was of another domain of the name
+		saw = s.decision.made.Saw
+	}
 	valid, unhealthy := 0, 0
 	sites := map[string]bool{}
 	for _, i := range instances {
@@ -89,8 +94,7 @@ func (s *Story) held(p *Present, d *events.Domain, instances []*events.Instance)
 			sites[i.Site] = true
 		}
 	}
-	record := seen(s.decision.made.Saw)
-	if record.Target != nil && *record.Target > valid || unhealthy > 0 {
+	if record := seen(saw); record.Target != nil && *record.Target > valid || unhealthy > 0 {
 		for _, site := range sorted(sites) {
 			if until, attempt := engines.BackOff(instances, site); until.After(p.Now) {
 				clauses = append(clauses, fmt.Sprintf("launches at site %s wait for attempt %d until %s, since launches failed there", site, attempt, clock(until)))
@@ -100,7 +104,7 @@ func (s *Story) held(p *Present, d *events.Domain, instances []*events.Instance)
 	if unhealthy > 0 {
 		clauses = append(clauses, fmt.Sprintf("%d unhealthy instances are not replaced yet", unhealthy))
 	}
-	return append(clauses, missing(s.decision.made.Saw)...)
+	return append(clauses, missing(saw)...)
 }
 
 // waits says what the domain waits for; nil: nothing is under way.

@@ -145,9 +145,11 @@ func plain(value json.RawMessage) string {
 	return string(value)
 }
 
-func clip(text string) string {
-	if len(text) <= mostText {
+func clip(text string) string { return cut(text, mostText) }
+
+func cut(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	return strings.ToValidUTF8(text[:mostText], "") + "…"
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
