@@ -259,7 +259,7 @@ func (p *historyPrinter) told(r *events.Recorded) string {
 		what += ": " + why
 	}
 	who := orDash(clean(r.Actor))
-	if _, name, _ := r.Key.Parts(); name == r.Actor { // its agent or provisioner reports in its name
+	if _, name, _ := r.Key.Parts(); r.Key.Kind() == events.KindInstance && name == r.Actor { // its agent or provisioner reports in its name
 		who = "its report"
 	}
 	return fmt.Sprintf("%s %8d  %-24s %s  %s\n", stamp(r.Time), r.Seq, who, clean(about(r)), oneLine(what))

@@ -103,6 +103,10 @@ func TestHistory(t *testing.T) {
 	if got := epum("history --definition web"); !strings.Contains(got, "definition web  definition added: nothing of its own") {
 		t.Errorf("of a definition: %s", got)
 	}
+	epum("definition add alice")
+	if got := epum("history --definition alice"); !strings.Contains(got, "  alice  ") || strings.Contains(got, "its report") {
+		t.Errorf("of a definition that has its maker's name: %s", got)
+	}
 	if got := epum("history"); !strings.Contains(got, " leader  ") || !strings.Contains(got, "decide pass, 1 domains, 2 launched, 1 changed") {
 		t.Errorf("of all: %s", got)
 	}
