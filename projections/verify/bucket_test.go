@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -106,6 +107,22 @@ func TestRun_Moving(t *testing.T) {
 	if len(found) > 0 || s.Checkpoint != 30 || s.Documents != len(late)-1 {
 		t.Errorf("%+v of %d, found %s", s, len(late)-1, strings.Join(found, "\n"))
 	}
+}
+
+// TestRun_Rebuild has the bucket made anew for longer than verify waits: nothing is said to
+// be wrong with it.
+func TestRun_Rebuild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := life()
+		l.seal()
+		b := bucketOf(l)
+		b.checkpoint(func(c *projections.Checkpoint) { c.FoldVersion, c.Rebuild = -1, "r" })
+		found, s := run(t, l, b)
+		checkFound(t, "a rebuild", "bucket checkpoint 0 the bucket is being made anew", found)
+		if s.Compared {
+			t.Errorf("it was compared: %+v", s)
+		}
+	})
 }
 
 // TestRun_Unsealed has a log that an older epum has begun.

@@ -171,7 +171,8 @@ func (c *checker) checkSeal(r *events.Recorded) (others []string) {
 	case has:
 		c.wrong(r, KindSeal, "its seal is %q, which is not that of its subject, headers and body: one of them was altered", strings.Join(r.Header[events.HeaderSeal], ", "))
 	case c.sealed > 0 && r.Seq >= c.sealed:
-		c.wrong(r, KindSeal, "it has no seal; events are sealed from %d on", c.sealed)
+		c.find(finding(KindSeal, r.Seq, r.Subject, restore+"; where a process of an older epum ran beside newer ones, say with --sealed-from when it ended",
+			"it has no seal; events are sealed from %d on", c.sealed))
 	default:
 		c.unsealed++
 	}
