@@ -43,6 +43,11 @@ type Service struct {
 	server *jetstream.Server // nil: the NATS server is not ours
 	nc     *nats.Conn
 	cell   *jetstream.Cell
+	// What was is read on a connection of its own: what the server sends ahead of a reading,
+	// 32 MiB for each subject, would stand before all else, and where it is more than the
+	// server lets wait it ends the connection.
+	pastNC *nats.Conn
+	past   *jetstream.Cell
 
 	events  *jetstream.Log
 	bucket  *jetstream.Bucket
@@ -118,6 +123,12 @@ func (s *Service) Stop() {
 		}
 	}
 	s.parts = nil
+	if s.past != nil {
+		s.past.Close()
+	}
+	if s.pastNC != nil {
+		s.pastNC.Close()
+	}
 	if s.cell != nil {
 		s.cell.Close()
 	}
@@ -193,12 +204,7 @@ func (s *Service) connect(ctx context.Context) error {
 		s.server, s.url = server, server.ClientURL()
 	}
 	var err error
-	s.nc, err = jetstream.Connect(jetstream.ConnectConfig{
-		URL: s.url, Creds: s.cfg.NATS.Creds, Name: "epum " + s.cfg.Process, Logger: s.log,
-		// Whoever lives on without it would be mute for ever; the next one is not.
-		Closed: func(reason error) { s.end(fmt.Errorf("the connection to NATS was closed for good: %w", reason)) },
-	})
-	if err != nil {
+	if s.nc, err = s.dial(""); err != nil {
 		return err
 	}
 	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
@@ -210,14 +216,27 @@ func (s *Service) connect(ctx context.Context) error {
 		return err
 	}
 	s.events, s.bucket = s.cell.Log(), s.cell.State()
-	return nil
+	if s.pastNC, err = s.dial(" history"); err != nil {
+		return err
+	}
+	s.past, err = jetstream.Attach(openCtx, s.pastNC, jetstream.Config{Prefix: s.cfg.Prefix, Process: s.cfg.Process, Logger: s.log})
+	return err
+}
+
+// dial opens a connection; more follows the process in its name.
+func (s *Service) dial(more string) (*nats.Conn, error) {
+	return jetstream.Connect(jetstream.ConnectConfig{
+		URL: s.url, Creds: s.cfg.NATS.Creds, Name: "epum " + s.cfg.Process + more, Logger: s.log,
+		// Whoever lives on without it would be mute for ever; the next one is not.
+		Closed: func(reason error) { s.end(fmt.Errorf("the connection to NATS was closed for good: %w", reason)) },
+	})
 }
 
 func (s *Service) serveAPI() error {
 	var err error
 	s.api, err = natsapi.Serve(s.nc, natsapi.Config{
 		Prefix: s.cfg.Prefix, Version: Version, DefaultUser: s.cfg.DefaultUser,
-		Handler: s.handler, Reads: s.reader, Past: projections.NewChronicle(s.events, s.cell.Purged()), Samples: s.cell.Samples(), Engines: s.engines, Status: s.status, Logger: s.log,
+		Handler: s.handler, Reads: s.reader, Past: projections.NewChronicle(s.past.Log(), s.past.Purged()), Samples: s.cell.Samples(), Engines: s.engines, Status: s.status, Logger: s.log,
 	})
 	if err != nil {
 		return err
