@@ -35,10 +35,10 @@ const MaxCommandIDBytes = 256
 // streams come from, may be apart.
 const clockSkew = 5 * time.Second
 
-// repeatedFor is for how long whoever leaves a durable command, and hears of no ack,
+// RepeatedFor is for how long whoever leaves a durable command, and hears of no ack,
 // leaves it again and again: the first copy may have been carried out so long before
 // the last one was published.
-const repeatedFor = time.Minute
+const RepeatedFor = time.Minute
 
 // Log is the event log as a writer sees it. It is safe for concurrent use.
 type Log interface {
@@ -108,7 +108,7 @@ func (h *Handler) DoPublished(ctx context.Context, caller, commandID string, pub
 	}
 	a := attempt{h: h, cmd: cmd, caller: caller, causation: causation, key: cmd.Key(caller)}
 	if !published.IsZero() {
-		a.waited, a.unread = true, published.Add(-repeatedFor-clockSkew)
+		a.waited, a.unread = true, published.Add(-RepeatedFor-clockSkew)
 	}
 	began := h.now()
 	for patience := logPatience; ; {

@@ -197,3 +197,30 @@ func TestPrefix_Subjects(t *testing.T) {
 		}
 	}
 }
+
+func TestMatchSubject(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		filter, subject string
+		want            bool
+	}{
+		{"a.b", "a.b", true},
+		{"a.b", "a.c", false},
+		{"a.b", "a", false},
+		{"a.b", "a.b.c", false},
+		{"a.*", "a.b", true},
+		{"a.*", "a", false},
+		{"a.*", "a.", false},
+		{"a.*", "a.b.c", false},
+		{"a.*.c", "a.b.c", true},
+		{"a.>", "a.b.c", true},
+		{"a.>", "a", false},
+		{">", "a", true},
+		{">", "", false},
+		{"*", "", false},
+	} {
+		if got := events.MatchSubject(c.filter, c.subject); got != c.want {
+			t.Errorf("%q for %q: %v", c.filter, c.subject, got)
+		}
+	}
+}

@@ -25,6 +25,25 @@ func CheckSubject(subject string) error {
 	return nil
 }
 
+// MatchSubject reports whether a subject, or a key, is one that a filter is for: "*"
+// stands for any token, ">" at the end for one or more.
+func MatchSubject(filter, subject string) bool {
+	for {
+		f, filterRest, filterMore := strings.Cut(filter, ".")
+		if f == ">" && !filterMore {
+			return subject != ""
+		}
+		s, subjectRest, subjectMore := strings.Cut(subject, ".")
+		if s == "" || f != "*" && f != s || filterMore != subjectMore {
+			return false
+		}
+		if !filterMore {
+			return true
+		}
+		filter, subject = filterRest, subjectRest
+	}
+}
+
 // Event is the subject of an aggregate's events: <prefix>.event.<key>.
 func (p Prefix) Event(k Key) string { return string(p) + ".event." + string(k) }
 

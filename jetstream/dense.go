@@ -1,10 +1,6 @@
 package jetstream
 
-import (
-	"strings"
-
-	"github.com/seed-524e47bf/epum/events"
-)
+import "github.com/seed-524e47bf/epum/events"
 
 // densePart is the part of a stretch of the log from which on all of it is read and
 // sorted out here: for one filter the server takes about as long over each message that
@@ -25,29 +21,10 @@ func (r *reading) dense(feeds []*feed, upTo []uint64) bool {
 // giveWanted is give for a reading of all of the log.
 func (r *reading) giveWanted(rec *events.Recorded) error {
 	for _, filter := range r.subjects {
-		if matches(filter, rec.Subject) {
+		if events.MatchSubject(filter, rec.Subject) {
 			return r.give(rec)
 		}
 	}
 	r.from = rec.Seq + 1
 	return nil
-}
-
-// matches reports whether a subject is one that a filter is for: "*" stands for any
-// token, ">" at the end for all that follow.
-func matches(filter, subject string) bool {
-	for {
-		f, filterRest, filterMore := strings.Cut(filter, ".")
-		if f == ">" {
-			return true
-		}
-		s, subjectRest, subjectMore := strings.Cut(subject, ".")
-		if f != "*" && f != s || filterMore != subjectMore {
-			return false
-		}
-		if !filterMore {
-			return true
-		}
-		filter, subject = filterRest, subjectRest
-	}
 }

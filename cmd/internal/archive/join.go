@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
@@ -159,33 +159,7 @@ func (j *Joined) settle(ctx context.Context, q projections.Query) (settled proje
 
 // matcher tells whether a key is one of those that a query names.
 func matcher(patterns []events.Key) func(events.Key) bool {
-	split := make([][]string, len(patterns))
-	for n, p := range patterns {
-		split[n] = strings.Split(string(p), ".")
-	}
 	return func(k events.Key) bool {
-		if len(split) == 0 {
-			return true
-		}
-		for _, pattern := range split {
-			if matches(pattern, string(k)) {
-				return true
-			}
-		}
-		return false
+		return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p events.Key) bool { return events.MatchSubject(string(p), string(k)) })
 	}
-}
-
-func matches(pattern []string, key string) bool {
-	for n, want := range pattern {
-		if want == ">" && n == len(pattern)-1 {
-			return key != ""
-		}
-		token, rest, more := strings.Cut(key, ".")
-		if want != "*" && want != token || token == "" || more != (n < len(pattern)-1) {
-			return false
-		}
-		key = rest
-	}
-	return true
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-524e47bf/epum/commands"
 	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/jetstream"
 	"github.com/seed-524e47bf/epum/projections"
@@ -26,9 +27,8 @@ const (
 	handledPatience = 15 * time.Second
 	handledPause    = 100 * time.Millisecond
 	// commandSkew is how far before a durable command was published its event may be: that
-	// of its first copy, a minute before (commands.DoPublished), and the clocks of servers
-	// are apart, twice.
-	commandSkew = time.Minute + 10*time.Second
+	// of its first copy, and the clocks of servers are apart, twice.
+	commandSkew = commands.RepeatedFor + 10*time.Second
 )
 
 // ErrNeeded is returned where events cannot be purged yet.
