@@ -163,26 +163,29 @@ func (e *epum) state() natsjs.KeyValue {
 // documents gives all documents of the state bucket, without the checkpoint.
 func (e *epum) documents() map[events.Key]string {
 	e.t.Helper()
-	kv := e.state()
-	keys, err := kv.ListKeys(e.ctx())
+	ctx := e.ctx()
+	entries, err := e.state().WatchAll(ctx)
 	if err != nil {
 		e.t.Fatal(err)
 	}
+	defer func() { _ = entries.Stop() }()
 	docs := map[events.Key]string{}
-	for key := range keys.Keys() {
-		if key == string(events.CheckpointKey) {
-			continue
+	for {
+		select {
+		case entry := <-entries.Updates():
+			switch {
+			case entry == nil:
+				delete(docs, events.CheckpointKey)
+				return docs
+			case entry.Operation() == natsjs.KeyValuePut:
+				docs[events.Key(entry.Key())] = string(entry.Value())
+			default:
+				delete(docs, events.Key(entry.Key()))
+			}
+		case <-ctx.Done():
+			e.t.Fatalf("of the bucket's documents %d came in time", len(docs))
 		}
-		entry, err := kv.Get(e.ctx(), key)
-		if errors.Is(err, natsjs.ErrKeyNotFound) {
-			continue // purged since it was listed
-		}
-		if err != nil {
-			e.t.Fatalf("document %s: %v", key, err)
-		}
-		docs[events.Key(key)] = string(entry.Value())
 	}
-	return docs
 }
 
 // checkpoint gives the state bucket's checkpoint; empty where there is none.
