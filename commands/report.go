@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,7 +34,7 @@ type report struct {
 	nodeID string
 	state  events.InstanceState
 	site   string
-	fields map[string]json.RawMessage // all of them, compact
+	fields events.Fields // all of them, compact
 }
 
 // Handle takes one report about the instance that the subject names. nil means
@@ -174,10 +175,11 @@ func decodeReport(nodeID string, body []byte) (*report, error) {
 	if err != nil {
 		return malformed("the report is malformed: %s", AsError(err).Message)
 	}
-	rep := &report{fields: make(map[string]json.RawMessage, len(form.fields))}
-	for _, f := range form.fields {
-		rep.fields[f.name] = f.value
+	fields := make([]events.Field, len(form.fields))
+	for n, f := range form.fields {
+		fields[n] = events.Field{Name: f.name, Value: f.value}
 	}
+	rep := &report{fields: events.SortedFields(fields)}
 	rep.nodeID, _ = form.text("node_id")
 	if rep.nodeID != nodeID {
 		return malformed("node_id %q differs from the subject's %q", rep.nodeID, nodeID)
@@ -186,7 +188,7 @@ func decodeReport(nodeID string, body []byte) (*report, error) {
 	if rep.state = events.InstanceState(state); !rep.state.Known() {
 		return malformed("unknown state %q", state)
 	}
-	if site := rep.fields["site"]; jsontext.Value(site).Kind() == '"' {
+	if site := rep.fields.Get("site"); jsontext.Value(site).Kind() == '"' {
 		rep.site, _ = form.text("site")
 	}
 	if events.CheckName(rep.site) != nil {
@@ -201,7 +203,7 @@ func decideReport(i *events.Instance, rep *report) (ev events.StateChanged, news
 		return ev, false, nil
 	}
 	fields := i.NewFields(rep.fields)
-	if rep.state == i.State && (len(fields) == 0 || !laterCounter(i.Field(updateCounter), rep.fields[updateCounter])) {
+	if rep.state == i.State && (len(fields) == 0 || !laterCounter(i.Fields.Get(updateCounter), rep.fields.Get(updateCounter))) {
 		return ev, false, nil
 	}
 	if size := documentSize(i, fields); size > events.MaxInstanceBytes {
@@ -241,7 +243,7 @@ func counter(v json.RawMessage) (float64, bool) {
 
 // documentSize bounds the bytes of an instance's document once it has the
 // fields; it is exact where that is near the limit.
-func documentSize(i *events.Instance, fields map[string]json.RawMessage) int {
+func documentSize(i *events.Instance, fields events.Fields) int {
 	const own = 4 << 10 // names, times, and the short values that every instance has
 	size := own + len(i.ExtraVars)
 	for _, e := range i.Errors {
@@ -250,21 +252,13 @@ func documentSize(i *events.Instance, fields map[string]json.RawMessage) int {
 	for _, f := range i.Fields {
 		size += len(f.Name) + len(f.Value) + len(`,"":`)
 	}
-	for name, value := range fields {
-		size += len(name) + len(value) + len(`,"":`)
+	for _, f := range fields {
+		size += len(f.Name) + len(f.Value) + len(`,"":`)
 	}
 	if size <= events.MaxInstanceBytes/2 {
 		return size
 	}
 	next := *i
-	next.Fields = nil
-	for _, f := range i.Fields {
-		if _, replaced := fields[f.Name]; !replaced {
-			next.Fields = append(next.Fields, f)
-		}
-	}
-	for name, value := range fields {
-		next.Fields = append(next.Fields, events.Field{Name: name, Value: value})
-	}
+	next.Fields = events.SortedFields(slices.Concat(i.Fields, fields))
 	return len(next.AppendJSON(nil))
 }

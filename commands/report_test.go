@@ -217,7 +217,7 @@ func TestReporter_Handle_Conflict(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			if i := a.instance(t, id); i.State != events.Started || string(i.Field("by")) != `"a"` {
+			if i := a.instance(t, id); i.State != events.Started || string(i.Fields.Get("by")) != `"a"` {
 				t.Errorf("%s %+v", i.State, i.Fields)
 			}
 		})

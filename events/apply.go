@@ -53,10 +53,8 @@ func Apply(s *State, env Envelope, ev Event) { //nolint:gocyclo // one case for 
 	case StateChanged, TerminateRequested, HealthChanged:
 		s.changeInstance(domain, name, ev, env)
 	case Reaped:
-		if e := s.domains[domain]; e != nil {
-			if n, ok := e.find(name); ok {
-				s.dropInstance(e.instances[n])
-			}
+		if i := s.instanceOf(domain, name); i != nil {
+			s.dropInstance(i)
 		}
 	case DecisionMade:
 		ev.Memory = present(ev.Memory)
@@ -176,20 +174,16 @@ func (s *State) addInstance(domain DomainID, id string, ev LaunchRequested, env 
 }
 
 func (s *State) changeInstance(domain DomainID, id string, ev Event, env Envelope) {
-	e := s.domains[domain]
-	if e == nil {
+	known := s.instanceOf(domain, id)
+	if known == nil {
 		return
 	}
-	n, ok := e.find(id)
-	if !ok {
-		return
-	}
-	i := *e.instances[n]
+	i := *known
 	i.Seq = env.Seq
 	switch ev := ev.(type) {
 	case StateChanged:
 		i.enter(ev.State, env)
-		i.Fields = i.withFields(ev.Fields, s.word)
+		i.Fields = i.Fields.with(ev.Fields, s.word)
 	case TerminateRequested:
 		// What its provisioner has called failed is only cleared away: where it never
 		// ran, it is a launch that failed.
@@ -206,7 +200,7 @@ func (s *State) changeInstance(domain DomainID, id string, ev Event, env Envelop
 		}
 	default: // an Unknown or Foreign: only Seq moves
 	}
-	e.instances[n] = &i
+	s.putInstance(&i)
 }
 
 // enter moves the instance on to a higher state; a lower or equal one is no

@@ -44,9 +44,7 @@ func samples() []events.Event {
 		},
 		events.LaunchRequested{LaunchID: "l1", DeployableType: "worker", Site: "local", Allocation: "small"},
 		events.LaunchRequested{LaunchID: "l1", DeployableType: "worker", Site: "local", Allocation: "small", Replaces: "i1"},
-		events.StateChanged{State: events.Running, Fields: map[string]json.RawMessage{
-			"public_ip": raw(`"1.2.3.4"`), "update_counter": raw("12"), "": raw("null"),
-		}},
+		events.StateChanged{State: events.Running, Fields: fields("", "null", "public_ip", `"1.2.3.4"`, "update_counter", "12")},
 		events.StateChanged{State: events.Pending},
 		events.TerminateRequested{},
 		events.HealthChanged{Health: events.HealthProcessError, Errors: []json.RawMessage{raw(`"broken"`), raw(`{"name":"p1"}`)}, ErrorTime: &at},
@@ -159,7 +157,7 @@ func TestEncode_RefusesNoJSON(t *testing.T) {
 // TestEncode_RefusesTooDeep: what is encoded can be decoded.
 func TestEncode_RefusesTooDeep(t *testing.T) {
 	report := func(value string) events.Event {
-		return events.StateChanged{State: events.Running, Fields: map[string]json.RawMessage{"x": []byte(value)}}
+		return events.StateChanged{State: events.Running, Fields: fields("x", value)}
 	}
 	for name, tt := range map[string]struct {
 		ev events.Event

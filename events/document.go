@@ -40,10 +40,8 @@ func (s *State) Document(k Key) Document {
 			return d
 		}
 	case KindInstance:
-		if e := s.domains[domain]; e != nil {
-			if n, ok := e.find(name); ok {
-				return e.instances[n]
-			}
+		if i := s.instanceOf(domain, name); i != nil {
+			return i
 		}
 	case KindLeader:
 		if s.leader.Epoch > 0 {

@@ -88,8 +88,8 @@ type (
 	}
 	// StateChanged is an accepted report of a provisioner or agent.
 	StateChanged struct {
-		State  InstanceState              `json:"state"`
-		Fields map[string]json.RawMessage `json:"fields,omitempty"` // reported fields that are new or differ
+		State  InstanceState `json:"state"`
+		Fields Fields        `json:"fields,omitempty"` // reported fields that are new or differ
 	}
 	// TerminateRequested says that the leader wants the instance gone.
 	TerminateRequested struct{}

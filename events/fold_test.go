@@ -1,7 +1,6 @@
 package events_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -62,11 +61,11 @@ func anyEvent(t *rapid.T) (events.Key, events.Event) {
 
 func anyReport(t *rapid.T) events.StateChanged {
 	names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "State", "site"}), 0, 3, rapid.ID).Draw(t, "fields")
-	reported := map[string]json.RawMessage{}
+	var pairs []string
 	for _, name := range names {
-		reported[name] = raw(rapid.SampledFrom([]string{"1", "null", `{"x":2}`}).Draw(t, "value"))
+		pairs = append(pairs, name, rapid.SampledFrom([]string{"1", "null", `{"x":2}`}).Draw(t, "value"))
 	}
-	return events.StateChanged{State: rapid.SampledFrom(events.InstanceStates).Draw(t, "state"), Fields: reported}
+	return events.StateChanged{State: rapid.SampledFrom(events.InstanceStates).Draw(t, "state"), Fields: fields(pairs...)}
 }
 
 func anyLog(t *rapid.T) *eventLog {

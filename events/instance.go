@@ -1,10 +1,8 @@
 package events
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -53,12 +51,6 @@ const (
 	HealthZombie       Health = "ZOMBIE"
 )
 
-// Field is one reported field of an instance.
-type Field struct {
-	Name  string
-	Value json.RawMessage
-}
-
 // Instance is one instance as the log has it at Seq. The fold never changes an
 // Instance that it has handed out: each event makes a new one, so a pointer may
 // be read without a lock.
@@ -82,7 +74,7 @@ type Instance struct {
 	ExtraVars      json.RawMessage // nil: none
 	Errors         []json.RawMessage
 	ErrorTime      *time.Time // nil: no error yet
-	Fields         []Field    // reported fields, sorted by name
+	Fields         Fields     // reported fields
 	Seq            uint64
 }
 
@@ -108,18 +100,6 @@ func (i *Instance) FailedToRun() bool {
 // neither terminating nor gone.
 func (i *Instance) Valid() bool { return i.State < Terminating }
 
-// Field gives a reported field's value; nil where it was never reported.
-func (i *Instance) Field(name string) json.RawMessage {
-	if n, ok := i.findField(name); ok {
-		return i.Fields[n].Value
-	}
-	return nil
-}
-
-func (i *Instance) findField(name string) (int, bool) {
-	return slices.BinarySearchFunc(i.Fields, name, func(f Field, n string) int { return strings.Compare(f.Name, n) })
-}
-
 // ownFields are the names that a report cannot set, since the document uses
 // them itself or keeps the launch's value (design §4).
 var ownFields = map[string]bool{
@@ -133,34 +113,16 @@ const internalField = "epum"
 
 // NewFields gives those of the reported fields that a report may set and that
 // differ from what the instance has; nil where there is none.
-func (i *Instance) NewFields(reported map[string]json.RawMessage) map[string]json.RawMessage {
-	var fresh map[string]json.RawMessage
-	for name, value := range reported {
-		if ownFields[name] || bytes.Equal(i.Field(name), value) || equalJSON(i.Field(name), value) {
+func (i *Instance) NewFields(reported Fields) Fields {
+	var fresh Fields
+	for n, f := range reported {
+		if known := i.Fields.Get(f.Name); ownFields[f.Name] || equalJSON(known, f.Value) {
 			continue
 		}
 		if fresh == nil {
-			fresh = make(map[string]json.RawMessage, len(reported))
+			fresh = make(Fields, 0, len(reported)-n)
 		}
-		fresh[name] = value
+		fresh = append(fresh, f)
 	}
 	return fresh
-}
-
-// withFields is the instance's fields with the given ones laid over.
-func (i *Instance) withFields(fields map[string]json.RawMessage, intern func(string) string) []Field {
-	if len(fields) == 0 {
-		return i.Fields
-	}
-	merged := make([]Field, len(i.Fields), len(i.Fields)+len(fields))
-	copy(merged, i.Fields)
-	for name, value := range fields {
-		if n, ok := i.findField(name); ok {
-			merged[n].Value = value
-		} else if !ownFields[name] {
-			merged = append(merged, Field{Name: intern(name), Value: value})
-		}
-	}
-	slices.SortFunc(merged, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
-	return slices.Clip(merged)
 }

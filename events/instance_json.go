@@ -226,10 +226,7 @@ func decodeInstance(domain DomainID, id string, data []byte, word func(string) s
 	if d.State == "" {
 		return nil, errors.New("it has no state")
 	}
-	byName := func(a, b Field) int { return strings.Compare(a.Name, b.Name) }
-	if !slices.IsSortedFunc(d.Fields, byName) {
-		slices.SortStableFunc(d.Fields, byName)
-	}
+	d.Fields = SortedFields(d.Fields)
 	i := d.Instance
 	return &i, nil
 }

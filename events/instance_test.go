@@ -11,12 +11,12 @@ import (
 )
 
 // fields makes reported fields of names and JSON values.
-func fields(pairs ...string) map[string]json.RawMessage {
-	m := map[string]json.RawMessage{}
+func fields(pairs ...string) events.Fields {
+	var list []events.Field
 	for n := 0; n < len(pairs); n += 2 {
-		m[pairs[n]] = raw(pairs[n+1])
+		list = append(list, events.Field{Name: pairs[n], Value: raw(pairs[n+1])})
 	}
-	return m
+	return events.SortedFields(list)
 }
 
 func rawList(values ...string) []json.RawMessage {
@@ -128,7 +128,7 @@ func TestInstance_NewFields(t *testing.T) {
 	i := &events.Instance{Fields: []events.Field{{Name: "a", Value: raw(`{"x":1,"y":2}`)}, {Name: "b", Value: raw("null")}}}
 	tests := []struct {
 		name           string
-		reported, want map[string]json.RawMessage
+		reported, want events.Fields
 	}{
 		{"nothing", nil, nil},
 		{"the same", fields("a", `{"x":1,"y":2}`, "b", "null"), nil},
@@ -160,7 +160,7 @@ func TestInstance_Field(t *testing.T) {
 		t.Errorf("an instance that was handed out has changed: %s", diff)
 	}
 	for name, want := range map[string]string{"a": "3", "b": "1", "c": "5", "d": "4", "e": "", "": ""} {
-		if got := string(i.Field(name)); got != want {
+		if got := string(i.Fields.Get(name)); got != want {
 			t.Errorf("field %q is %s, want %s", name, got, want)
 		}
 	}

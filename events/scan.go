@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -223,71 +221,15 @@ func scanState(body []byte) (ev StateChanged, err error) {
 // cost. It fails where a field's value is no JSON.
 func (ev StateChanged) encode() ([]byte, error) {
 	size := len(ev.State) + 40
-	names := make([]string, 0, len(ev.Fields))
-	for name, value := range ev.Fields {
-		names = append(names, name)
-		size += len(name) + len(value) + 6
+	for _, f := range ev.Fields {
+		size += len(f.Name) + len(f.Value) + 6
 	}
-	slices.Sort(names)
 	b := appendString(append(make([]byte, 0, size), `{"state":`...), string(ev.State))
-	for n, name := range names {
-		if n == 0 {
-			b = append(b, `,"fields":{`...)
-		} else {
-			b = append(b, ',')
+	if len(ev.Fields) > 0 {
+		var err error
+		if b, err = ev.Fields.appendJSON(append(b, `,"fields":`...)); err != nil {
+			return nil, err
 		}
-		b = append(appendString(b, name), ':')
-		value := ev.Fields[name]
-		if value == nil {
-			value = json.RawMessage("null")
-		}
-		compact := bytes.NewBuffer(b)
-		if err := json.Compact(compact, value); err != nil {
-			return nil, fmt.Errorf("field %q: %w", name, err)
-		}
-		b = compact.Bytes()
-	}
-	if len(names) > 0 {
-		b = append(b, '}')
 	}
 	return append(b, '}'), nil
-}
-
-// scanFields copies the members of a valid object, all their values into one
-// piece of memory; nil where it is null.
-func scanFields(object []byte) (map[string]json.RawMessage, error) {
-	if string(object) == "null" {
-		return nil, nil //nolint:nilnil // as encoding/json reads it
-	}
-	fields := make(map[string]json.RawMessage, 8)
-	values := make([]byte, 0, len(object))
-	err := validMembers(object, func(name, value []byte) error {
-		from := len(values)
-		values = append(values, value...)
-		fields[fieldName(name)] = values[from:len(values):len(values)]
-		return nil
-	})
-	return fields, err
-}
-
-// fieldNames are the names that most reports and documents have.
-var fieldNames = func() map[string]string {
-	names := map[string]string{}
-	for _, name := range []string{
-		"public_ip", "private_ip", "hostname", "iaas_id", "update_counter", "pid", "exit_code", "exit_signal",
-		"error", "stderr_tail", "state_desc", "timestamp",
-	} {
-		names[name] = name
-	}
-	for name := range ownFields {
-		names[name] = name
-	}
-	return names
-}()
-
-func fieldName(name []byte) string {
-	if known, ok := fieldNames[string(name)]; ok {
-		return known
-	}
-	return string(name)
 }

@@ -78,7 +78,7 @@ type State struct {
 
 	definitions map[string]*Definition
 	domains     map[DomainID]*domainEntry
-	instances   map[string]*domainEntry // instance id → the domain that has it
+	instances   map[string]*Instance // by id
 	leader      Leader
 	unknown     map[Key]string // aggregates with an event that this program does not know → its type
 	words       map[string]string
@@ -96,7 +96,7 @@ func NewState() *State {
 	return &State{
 		definitions: map[string]*Definition{},
 		domains:     map[DomainID]*domainEntry{},
-		instances:   map[string]*domainEntry{},
+		instances:   map[string]*Instance{},
 		unknown:     map[Key]string{},
 		words:       map[string]string{},
 	}
@@ -106,13 +106,9 @@ func NewState() *State {
 func (s *State) Clone() *State {
 	c := *s
 	c.definitions, c.unknown, c.words = maps.Clone(s.definitions), maps.Clone(s.unknown), maps.Clone(s.words)
-	c.domains, c.instances = make(map[DomainID]*domainEntry, len(s.domains)), make(map[string]*domainEntry, len(s.instances))
+	c.domains, c.instances = make(map[DomainID]*domainEntry, len(s.domains)), maps.Clone(s.instances)
 	for id, e := range s.domains {
-		entry := &domainEntry{domain: e.domain, decision: e.decision, instances: slices.Clone(e.instances)}
-		c.domains[id] = entry
-		for _, i := range entry.instances {
-			c.instances[i.ID] = entry
-		}
+		c.domains[id] = &domainEntry{domain: e.domain, decision: e.decision, instances: slices.Clone(e.instances)}
 	}
 	return &c
 }
@@ -155,13 +151,18 @@ func (s *State) Look(id DomainID) (*Domain, *Decision, []*Instance) {
 }
 
 // Instance gives an instance by its id alone; nil where there is none.
-func (s *State) Instance(id string) *Instance {
-	e := s.instances[id]
-	if e == nil {
-		return nil
+func (s *State) Instance(id string) *Instance { return s.instances[id] }
+
+// instanceOf gives an instance of a domain; nil where there is none. Ids are nobody
+// else's, but a log may be anything: there the same one may stand in another domain, too.
+func (s *State) instanceOf(domain DomainID, id string) *Instance {
+	if i := s.instances[id]; i != nil && i.Domain == domain {
+		return i
 	}
-	if n, ok := e.find(id); ok {
-		return e.instances[n]
+	if e := s.domains[domain]; e != nil {
+		if n, ok := e.find(id); ok {
+			return e.instances[n]
+		}
 	}
 	return nil
 }
@@ -237,10 +238,8 @@ func (s *State) seqOf(kind Kind, domain DomainID, name string) uint64 {
 			return d.Seq
 		}
 	case KindInstance:
-		if e := s.domains[domain]; e != nil {
-			if n, ok := e.find(name); ok {
-				return e.instances[n].Seq
-			}
+		if i := s.instanceOf(domain, name); i != nil {
+			return i.Seq
 		}
 	case KindLeader:
 		return s.leader.Seq
@@ -275,13 +274,12 @@ func (s *State) drop(id DomainID, e *domainEntry) {
 
 func (s *State) putInstance(i *Instance) {
 	e := s.entry(i.Domain)
-	n, ok := e.find(i.ID)
-	if ok {
+	if n, ok := e.find(i.ID); ok {
 		e.instances[n] = i
-		return
+	} else {
+		e.instances = slices.Insert(e.instances, n, i)
 	}
-	e.instances = slices.Insert(e.instances, n, i)
-	s.instances[i.ID] = e
+	s.instances[i.ID] = i
 }
 
 func (s *State) dropInstance(i *Instance) {

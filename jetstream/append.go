@@ -114,7 +114,14 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 			return nil, fmt.Errorf("%w: append %s: %w", ErrRefused, d.Key, err)
 		}
 	}
-	h := newHeaders(11 + more)
+	guarded := d.Guard != (events.Guard{}) && !unguarded(d)
+	own := 7 // those that each event has
+	for _, has := range []bool{d.CausationID != "", d.Epoch > 0, guarded, guarded && d.Guard.Key != d.Key} {
+		if has {
+			own++
+		}
+	}
+	h := newHeaders(own + more)
 	h.set(events.HeaderSpecVersion, events.SpecVersion)
 	h.set(events.HeaderID, d.ID)
 	h.set(events.HeaderSource, l.source)
@@ -128,7 +135,7 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 		h.set(events.HeaderCEEpoch, strconv.FormatUint(d.Epoch, 10))
 	}
 	subject := l.prefix.Event(d.Key)
-	if d.Guard != (events.Guard{}) && !unguarded(d) {
+	if guarded {
 		h.set(events.HeaderGuard, strconv.FormatUint(d.Guard.Seq, 10))
 		if d.Guard.Key != d.Key {
 			h.set(events.HeaderGuardSubject, l.prefix.Event(d.Guard.Key))

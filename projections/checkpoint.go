@@ -282,13 +282,13 @@ func loadEntries(state *events.State, entries []Entry) (c Checkpoint, err error)
 // checkLog returns an error that wraps errOtherLog where the log is no longer
 // the one that this replica folded.
 func (r *Replica) checkLog(ctx context.Context) error {
+	r.mu.RLock() // before the log is asked: this may go on meanwhile
+	created, seq, id := r.created, r.state.Seq, r.lastID
+	r.mu.RUnlock()
 	end, err := r.source.End(ctx)
 	if err != nil {
 		return err
 	}
-	r.mu.RLock()
-	created, seq, id := r.created, r.state.Seq, r.lastID
-	r.mu.RUnlock()
 	err = checkIdentity(ctx, r.source, end, created, seq, id)
 	if errors.Is(err, errOtherLog) && end.Created.Equal(created) {
 		if purged := r.purgedBeyond(ctx); purged != nil { // also the event that tells the log

@@ -37,7 +37,7 @@ func (f *Feed) Take() map[events.Key]uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	changed := f.changed
-	f.changed = make(map[events.Key]uint64)
+	f.changed = make(map[events.Key]uint64, len(changed)) // as many as the last time, most likely
 	return changed
 }
 

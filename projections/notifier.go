@@ -135,9 +135,20 @@ func (n *Notifier) follow(ctx context.Context) error {
 			due = true
 			n.look()
 		case <-ctx.Done():
+			n.leave(ctx)
 			return ctx.Err()
 		}
 	}
+}
+
+// leave skips what nobody is to be told of, so that the next notifier need not read it.
+func (n *Notifier) leave(ctx context.Context) {
+	if n.note(n.feed.Take()); n.some || n.want <= n.got || n.feed.Broken() {
+		return
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyLate)
+	defer cancel()
+	_, _ = n.skip(last) // what it is worth: the next one reads it otherwise
 }
 
 // concerns is called with the replica locked and the event folded.
@@ -286,8 +297,8 @@ func notifications(ctx context.Context, past *past, notice Notice) ([]Notificati
 	if err != nil || domain == nil || len(domain.Subscribers) == 0 {
 		return nil, err
 	}
-	hostname, reported := report.Fields[events.FieldPublicIP]
-	if !reported {
+	hostname := report.Fields.Get(events.FieldPublicIP)
+	if hostname == nil {
 		if hostname, err = past.publicIP(ctx, env); err != nil {
 			return nil, err
 		}

@@ -1,13 +1,17 @@
 package projections_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/seed-524e47bf/epum/events"
+	"github.com/seed-524e47bf/epum/projections"
 )
 
 // TestNotifier_Nobody: where nobody subscribes reports wait, and are then skipped, but
@@ -119,4 +123,39 @@ func TestNotifier_Flow(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestNotifier_Leaves: what nobody is to be told of is skipped at the end of a term, so
+// that the next one need not read it; what somebody may be told of is left.
+func TestNotifier_Leaves(t *testing.T) {
+	for _, subscribed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			log := newLog()
+			log.add(dom.Key(), events.DomainAdded{})
+			log.add(dom.InstanceKey("i"), events.LaunchRequested{})
+			m := &memNotices{log: log, done: map[uint64]bool{}, most: 1000}
+			n := projections.NewNotifier(follow(t, log, &memBucket{}), &memHistory{log: log}, m, slog.New(slog.DiscardHandler))
+			ctx, end := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- n.Run(ctx, 0) }()
+			synctest.Wait()
+			for range 100 {
+				log.add(dom.InstanceKey("i"), running(""))
+			}
+			synctest.Wait()
+			if subscribed {
+				log.add(dom.Key(), events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "op"})
+			}
+			last := log.add(dom.InstanceKey("i"), running(""))
+			end()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			m.set(func() {
+				if !subscribed && (m.skips != 1 || m.next < 102) || subscribed && m.done[last] && len(m.stored) == 0 {
+					t.Errorf("subscribed %v: %d skips, the queue is at %d of %d, told %d", subscribed, m.skips, m.next, len(log.entries), len(m.stored))
+				}
+			})
+		})
+	}
 }

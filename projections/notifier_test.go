@@ -167,7 +167,7 @@ func startNotifier(t *testing.T, r *projections.Replica, h *memHistory, m *memNo
 func running(ip string) events.StateChanged {
 	ev := events.StateChanged{State: events.Running}
 	if ip != "" {
-		ev.Fields = map[string]json.RawMessage{"public_ip": json.RawMessage(`"` + ip + `"`)}
+		ev.Fields = events.Fields{{Name: "public_ip", Value: json.RawMessage(`"` + ip + `"`)}}
 	}
 	return ev
 }
@@ -236,7 +236,7 @@ func TestNotifier_AsOf(t *testing.T) {
 		log.add(i, running("10.0.0.1")) // 3
 		log.add(dom.Key(), events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "second"})
 		log.add(i, events.StateChanged{State: events.RunningFailed}) // 5
-		log.add(i, events.StateChanged{State: events.Failed, Fields: map[string]json.RawMessage{"public_ip": json.RawMessage(`"10.0.0.2"`)}})
+		log.add(i, events.StateChanged{State: events.Failed, Fields: events.Fields{{Name: "public_ip", Value: json.RawMessage(`"10.0.0.2"`)}}})
 		log.add(i, events.Reaped{})
 		log.add(dom.Key(), events.DomainRemoved{})
 		log.add(dom.Key(), events.DomainAdded{SubscriberName: "s", SubscriberOp: "second life"})

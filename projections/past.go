@@ -41,14 +41,14 @@ func (p *past) publicIP(ctx context.Context, env events.Envelope) (json.RawMessa
 	p.replica.View(func(s *events.State) { document = s.Document(env.Key) })
 	if instance, ok := document.(*events.Instance); ok {
 		// A field may change but never goes: there was none if there is none.
-		ip := instance.Field(events.FieldPublicIP)
+		ip := instance.Fields.Get(events.FieldPublicIP)
 		if ip == nil || instance.Seq == env.Seq {
 			return ip, nil
 		}
 	}
 	document, err := p.at(ctx, env.Key, env.Seq)
 	if instance, ok := document.(*events.Instance); ok {
-		return instance.Field(events.FieldPublicIP), err
+		return instance.Fields.Get(events.FieldPublicIP), err
 	}
 	return nil, err
 }

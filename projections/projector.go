@@ -22,7 +22,7 @@ const (
 	batchEntries = 999                    // the server takes 1,000 messages; one is the checkpoint
 	batchBytes   = 8 << 20
 
-	usualDocument = 512 // bytes, as many as few documents exceed
+	documentsPiece = 64 << 10 // bytes of memory that documents share on their way
 
 	bucketCheck = time.Second // how often an idle projector looks whether its bucket is still there
 )
@@ -313,10 +313,17 @@ func (p *Projector) writeAll(ctx context.Context, snap snapshot) error {
 
 // entries gives what writes the snapshot.
 func (s snapshot) entries(yield func(Entry) bool) {
+	var document, piece []byte // the latter holds many
 	for k := range s.keys {
 		e := Entry{Key: k}
 		if d := s.documents[k]; d != nil {
-			e.Value = d.AppendJSON(make([]byte, 0, usualDocument))
+			document = d.AppendJSON(document[:0])
+			if len(document) > cap(piece)-len(piece) {
+				piece = make([]byte, 0, max(len(document), documentsPiece))
+			}
+			from := len(piece)
+			piece = append(piece, document...)
+			e.Value = piece[from:len(piece):len(piece)]
 		}
 		if !yield(e) {
 			return

@@ -71,7 +71,7 @@ func TestReader_DomainDocument(t *testing.T) {
 	log.add(dom.Key(), events.DomainSubscribed{SubscriberName: "s", SubscriberOp: "op"})
 	log.add(dom.Key(), events.DomainRemovalRequested{})
 	log.add(dom.InstanceKey("i1"), events.LaunchRequested{LaunchID: "l", DeployableType: "w", Site: "s", Allocation: "small", Attempt: 2})
-	log.add(dom.InstanceKey("i1"), events.StateChanged{State: events.Running, Fields: map[string]json.RawMessage{"public_ip": json.RawMessage(`"1.2.3.4"`)}})
+	log.add(dom.InstanceKey("i1"), events.StateChanged{State: events.Running, Fields: events.Fields{{Name: "public_ip", Value: json.RawMessage(`"1.2.3.4"`)}}})
 	log.add(dom.DecisionKey(), events.DecisionMade{DomainSeq: 1, EngineState: events.EngineStable})
 	full := `{"name":"d","owner":"o","definition_id":"def","config":{"general":{},"health":{},"engine_conf":{"preserve_n":2}},"sensor_data":{},` +
 		`"instances":[{"instance_id":"i1","launch_id":"l","deployable_type":"w","site":"s","allocation":"small","state":"600-RUNNING",` +
@@ -287,7 +287,7 @@ func TestReader_LargeInstances(t *testing.T) {
 			t.Fatal(err)
 		}
 		log.add(dom.InstanceKey(id), events.LaunchRequested{})
-		log.add(dom.InstanceKey(id), events.StateChanged{State: events.Pending, Fields: map[string]json.RawMessage{"big": big}})
+		log.add(dom.InstanceKey(id), events.StateChanged{State: events.Pending, Fields: events.Fields{{Name: "big", Value: big}}})
 	}
 	for n := range 25 {
 		add(fmt.Sprintf("i%02d", n), 60)

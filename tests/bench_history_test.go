@@ -2,7 +2,6 @@ package tests
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"syscall"
@@ -35,7 +34,7 @@ func lifeOf(id events.DomainID) (keys []events.Key, all []events.Event) {
 		add(id.DecisionKey(), events.DecisionMade{Reason: "1 of 2 wanted instances are there: launch 1", EngineState: events.EnginePending, Saw: saw})
 		add(instance, events.LaunchRequested{LaunchID: "l", DeployableType: "w", Site: "s", Allocation: "small"})
 		for _, state := range []events.InstanceState{events.Requested, events.Pending, events.Running} {
-			add(instance, events.StateChanged{State: state, Fields: map[string]json.RawMessage{"public_ip": []byte(`"10.0.0.1"`)}})
+			add(instance, events.StateChanged{State: state, Fields: events.Fields{{Name: "public_ip", Value: []byte(`"10.0.0.1"`)}}})
 		}
 		if n >= 2 {
 			if n%2 == 0 {

@@ -81,7 +81,7 @@ func (w *writer) lives(id events.DomainID, added uint64, instances int) {
 		for n, instance := range ids {
 			all.Go(func() {
 				last := end - uint64(instances-1-n)
-				seqs[n] = w.one(id.InstanceKey(instance), last, events.StateChanged{State: state, Fields: map[string]json.RawMessage{"public_ip": json.RawMessage(`"10.0.0.1"`)}})
+				seqs[n] = w.one(id.InstanceKey(instance), last, events.StateChanged{State: state, Fields: events.Fields{{Name: "public_ip", Value: json.RawMessage(`"10.0.0.1"`)}}})
 			})
 		}
 		all.Wait()

@@ -38,7 +38,7 @@ func TestClient_Walk(t *testing.T) {
 		c.write(t, id.InstanceKey(i), 0, events.LaunchRequested{LaunchID: fmt.Sprint("l", n), Site: "here"})
 	}
 	c.write(t, id.InstanceKey("i1"), 3, events.StateChanged{
-		State: events.Running, Fields: map[string]json.RawMessage{"public_ip": json.RawMessage(`"1"`)},
+		State: events.Running, Fields: events.Fields{{Name: "public_ip", Value: json.RawMessage(`"1"`)}},
 	})
 
 	doc, err := client.DescribeDomain(t.Context(), "<d>", "", 1)

@@ -35,7 +35,7 @@ func Tell(ev events.Event) (kind, what, why string) { //nolint:gocyclo // one ca
 	case events.LaunchRequested:
 		return KindLaunch, fmt.Sprintf("asked site %s for %s %s", ev.Site, ev.Allocation, ev.DeployableType), launchedFor(ev)
 	case events.StateChanged:
-		return KindReport, reported(ev), clip(plain(ev.Fields["error"]))
+		return KindReport, reported(ev), clip(plain(ev.Fields.Get("error")))
 	case events.TerminateRequested:
 		return KindTermination, "asked to terminate", ""
 	case events.HealthChanged:
@@ -103,7 +103,7 @@ func launchedFor(ev events.LaunchRequested) string {
 func reported(ev events.StateChanged) string {
 	what := []string{string(ev.State)}
 	for _, name := range []string{"exit_code", "exit_signal"} {
-		if value := plain(ev.Fields[name]); value != "" {
+		if value := plain(ev.Fields.Get(name)); value != "" {
 			what = append(what, strings.ReplaceAll(name, "_", " ")+" "+clip(value))
 		}
 	}

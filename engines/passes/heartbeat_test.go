@@ -71,7 +71,7 @@ func TestDoctor_Overtaken(t *testing.T) {
 		w.say("PROCESS_ERROR")
 		w.meanwhile = func() {
 			if refuse { // the instance moves on, so the guard holds no more
-				w.fold(dom.InstanceKey("i1"), events.StateChanged{State: events.Running, Fields: map[string]json.RawMessage{"a": json.RawMessage("1")}})
+				w.fold(dom.InstanceKey("i1"), events.StateChanged{State: events.Running, Fields: events.Fields{{Name: "a", Value: json.RawMessage("1")}}})
 				w.refuse = true
 			}
 			w.say("OK")

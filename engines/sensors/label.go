@@ -11,7 +11,7 @@ import (
 // no text there.
 func LabelOf(i *events.Instance, field string) string {
 	var label string
-	if field == "" || json.Unmarshal(i.Field(field), &label) != nil || label == "" {
+	if field == "" || json.Unmarshal(i.Fields.Get(field), &label) != nil || label == "" {
 		return i.ID
 	}
 	return label

@@ -204,7 +204,7 @@ func (m *message) copied() {
 	}
 }
 
-var field = map[string]json.RawMessage{"f": json.RawMessage("1")}
+var field = events.Fields{{Name: "f", Value: json.RawMessage("1")}}
 
 // decide changes the decision at a sequence.
 func decide(seq uint64, change func(*events.DecisionMade)) func(l *log) {

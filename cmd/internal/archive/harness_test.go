@@ -154,7 +154,7 @@ func (w *world) event() (events.Key, events.Event, uint64) {
 	default:
 		states := events.InstanceStates
 		return w.instances[w.rand.IntN(len(w.instances))], events.StateChanged{
-			State: states[w.rand.IntN(len(states))], Fields: map[string]json.RawMessage{"public_ip": raw(`"10.0.0.%d"`, w.rand.IntN(255))},
+			State: states[w.rand.IntN(len(states))], Fields: events.Fields{{Name: "public_ip", Value: raw(`"10.0.0.%d"`, w.rand.IntN(255))}},
 		}, 0
 	}
 }

@@ -138,8 +138,8 @@ func (w *watch) describe(key events.Key, before, data []byte) string {
 	}
 	switch doc := doc.(type) {
 	case *events.Instance:
-		info := trouble(doc.State, doc.Health, doc.Errors, doc.Field)
-		if pid := plain(doc.Field("pid")); info == "" && pid != "" {
+		info := trouble(doc.State, doc.Health, doc.Errors, doc.Fields.Get)
+		if pid := plain(doc.Fields.Get("pid")); info == "" && pid != "" {
 			info = "pid " + pid
 		}
 		return strings.Join([]string{w.app.paintState(doc.State), w.app.paintHealth(doc.Health), info}, "  ")
