@@ -140,6 +140,32 @@ func TestJob_KilledAtEachStep(t *testing.T) {
 	}
 }
 
+// TestJob_MakesDirectory: a directory that an archive makes is on the disk for good, and
+// so is each above it, before anything is in it.
+func TestJob_MakesDirectory(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t, 9), filepath.Join(t.TempDir(), "backup", "epum")
+	w.happen(5)
+	var done []string
+	j := w.job(dir + string(filepath.Separator))
+	j.Step = func(what string) error {
+		if done = append(done, what); len(done) == 3 {
+			return errKilled
+		}
+		return nil
+	}
+	if _, err := j.Run(t.Context(), projections.Point{Seq: 4}, false); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	if _, err := j.Run(t.Context(), projections.Point{Seq: 4}, false); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"make", "sync-parent", "make", "make", "sync-parent", "create"}, done[:6]); diff != "" {
+		t.Error(diff)
+	}
+	w.check(dir)
+}
+
 func TestJob_FullDisk(t *testing.T) {
 	t.Parallel()
 	w, dir := newWorld(t, 8), t.TempDir()

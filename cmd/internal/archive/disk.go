@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +32,9 @@ func openDisk(dir string, step func(string) error) (*disk, error) {
 	if step == nil {
 		step = func(string) error { return nil }
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("archive: %w", err)
+	d := &disk{dir: filepath.Clean(dir), step: step}
+	if err := d.make(d.dir); err != nil {
+		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o640)
 	if err != nil {
@@ -45,7 +47,35 @@ func openDisk(dir string, step func(string) error) (*disk, error) {
 		}
 		return nil, fmt.Errorf("archive: lock %s: %w", dir, err)
 	}
-	return &disk{dir: dir, lock: lock, step: step}, nil
+	d.lock = lock
+	return d, nil
+}
+
+// make creates a directory where there is none, and those above it that are missing,
+// each on the disk for good before the next one is made in it. So of what an interrupted
+// archive has made at most the lowest is not; it is what is there now.
+func (d *disk) make(dir string) error {
+	parent := filepath.Dir(dir)
+	info, err := os.Stat(dir)
+	if err == nil && info.IsDir() {
+		_ = syncDir(parent) // whoever made it, it may be one that nobody here can sync
+		return nil
+	}
+	if missing(err) && parent != dir {
+		if err := d.make(parent); err != nil {
+			return err
+		}
+	}
+	err = d.change("make", func() error {
+		if err := os.Mkdir(dir, 0o750); !errors.Is(err, fs.ErrExist) { // as where another one was faster
+			return err
+		}
+		return nil
+	})
+	if err == nil {
+		err = d.change("sync-parent", func() error { return syncDir(parent) })
+	}
+	return err
 }
 
 func (d *disk) close() { d.lock.Close() }
@@ -132,7 +162,7 @@ func (p *pending) commit(name string) error {
 		err = p.disk.change("rename", func() error { return os.Rename(p.path, filepath.Join(p.disk.dir, name)) })
 	}
 	if err == nil {
-		err = p.disk.change("sync-directory", p.disk.syncDir)
+		err = p.disk.change("sync-directory", func() error { return syncDir(p.disk.dir) })
 	}
 	return err
 }
@@ -143,8 +173,8 @@ func (p *pending) drop() {
 	_ = p.disk.change("drop", func() error { return os.Remove(p.path) })
 }
 
-func (d *disk) syncDir() error {
-	dir, err := os.Open(d.dir)
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
