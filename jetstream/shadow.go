@@ -37,8 +37,8 @@ func (c *Cell) Shadows() *Shadows {
 
 // Append appends a domain's record, of an id, behind the last one of the domain (0:
 // there is none), and gives its sequence. It fails with an *events.ConflictError where
-// another one was first; the error wraps events.ErrUnavailable where the outcome is not
-// known.
+// another one was first, or there is none any more (its Got is 0); the error wraps
+// events.ErrUnavailable where the outcome is not known.
 func (s *Shadows) Append(ctx context.Context, domain events.DomainID, id string, body []byte, after uint64) (uint64, error) {
 	if len(body) > maxMessage {
 		return 0, fmt.Errorf("%w: append to %s: %d bytes, at most %d are allowed", ErrRefused, s.stream, len(body), maxMessage)

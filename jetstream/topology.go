@@ -34,6 +34,11 @@ const (
 	mostSamples = 200
 	// mostSampleBytes is the largest pushed sample, its headers counted.
 	mostSampleBytes = 4 << 10
+	// shadowsKept is how long the decisions of shadows are kept, and mostShadows how many
+	// of a domain. There is no limit in bytes: the server would set that much room aside,
+	// which a small one does not have.
+	shadowsKept = 30 * 24 * time.Hour
+	mostShadows = 10_000
 	// leaseMarkerTTL is how long the marker of an expired lease stays. The
 	// server allows no less.
 	leaseMarkerTTL = time.Second
@@ -201,6 +206,8 @@ func topology(cfg Config) streamConfigs {
 	shadow := stream(events.StreamShadow)
 	shadow.Description = "epum: what second engines have decided alongside"
 	shadow.Subjects = []string{p.AllShadows()}
+	shadow.MaxAge = shadowsKept
+	shadow.MaxMsgsPerSubject = mostShadows
 
 	state := bucketStream(cfg, events.BucketState)
 	state.Description = "epum: the documents"

@@ -19,7 +19,7 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	names := []string{"epum_events", "epum_inbox", "epum_dead", "epum_sensor", "KV_epum_state", "KV_epum_leases", "KV_epum_samples"}
+	names := []string{"epum_events", "epum_inbox", "epum_dead", "epum_sensor", "epum_shadow", "KV_epum_state", "KV_epum_leases", "KV_epum_samples"}
 
 	t.Run("by many processes at once", func(t *testing.T) {
 		var group sync.WaitGroup
@@ -52,6 +52,9 @@ func TestOpen(t *testing.T) {
 		}
 		if sensor := rawStream(t, nc, "epum_sensor").CachedInfo().Config; sensor.Subjects[0] != "epum.sensor.*.*.*.*" || sensor.MaxAge != 24*time.Hour || sensor.MaxMsgsPerSubject != 200 {
 			t.Errorf("%+v", sensor)
+		}
+		if shadow := rawStream(t, nc, "epum_shadow").CachedInfo().Config; shadow.MaxAge != 30*24*time.Hour || shadow.MaxMsgsPerSubject != 10_000 || shadow.Discard != natsjs.DiscardOld {
+			t.Errorf("%+v", shadow)
 		}
 		if samples := rawStream(t, nc, "KV_epum_samples").CachedInfo().Config; samples.MaxAge != 24*time.Hour || samples.MaxMsgsPerSubject != 1 || !samples.AllowMsgTTL {
 			t.Errorf("%+v", samples)

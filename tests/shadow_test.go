@@ -52,6 +52,42 @@ func TestShadow_Readings(t *testing.T) {
 	second.stop(t)
 }
 
+// TestShadow_RecordsGone: a shadow whose records are gone, since they get only so old, goes
+// on; another shadow still takes its place.
+func TestShadow_RecordsGone(t *testing.T) {
+	t.Parallel()
+	e := newEpum(t)
+	e.do("al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: preserve(0)})
+	stream, err := e.js.Stream(e.ctx(), "epum_shadow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants := func(n int) func(*shadow.Record, *passes.Saw) bool {
+		return func(_ *shadow.Record, saw *passes.Saw) bool { return saw.Target == n }
+	}
+	more := func(n int) { // what both the domain and its shadow decide anew on
+		e.do("al", commands.ReconfigureDomain{DomainID: "web", Config: preserve(n)})
+	}
+	over := events.Config{General: section(map[string]any{"termination_policy": "oldest"})}
+	s := e.shadow("al", "web", over)
+	s.next(t, wants(0))
+	for n := 1; n < 3; n++ {
+		if err := stream.Purge(e.ctx()); err != nil {
+			t.Fatal(err)
+		}
+		more(n)
+		s.next(t, wants(n))
+	}
+	second := e.shadow("al", "web", over)
+	second.next(t, wants(2)) // it is on record, before the first one
+	more(5)
+	second.next(t, wants(5))
+	if err := <-s.ended; !errors.Is(err, shadow.ErrReplaced) {
+		t.Errorf("the first one ends with %v", err)
+	}
+	second.stop(t)
+}
+
 // running is a shadow that runs.
 type running struct {
 	cancel  context.CancelFunc

@@ -49,12 +49,13 @@ type Samples interface {
 type Records interface {
 	// Append appends a domain's record behind the last one (0: there is none), and
 	// gives its sequence. It fails with an *events.ConflictError where another one was
-	// first.
+	// first, and where there is none any more: then the error's Got is 0.
 	Append(ctx context.Context, domain events.DomainID, id string, body []byte, after uint64) (uint64, error)
 	// Last gives the sequence and the body of a domain's last record;
 	// projections.ErrNotFound where there is none.
 	Last(ctx context.Context, domain events.DomainID) (uint64, []byte, error)
-	// Read calls each with all records of a domain that there are, in order.
+	// Read calls each with all records of a domain that there are, in order. They are
+	// kept for some time, and there may be none of what a shadow has decided before.
 	Read(ctx context.Context, domain events.DomainID, each func(stored time.Time, body []byte) error) error
 }
 
@@ -323,7 +324,12 @@ func (s *shadow) record(ctx context.Context, r *Record, id string) error {
 		return fmt.Errorf("shadow: encode a record: %w", err)
 	}
 	seq, err := s.Records.Append(ctx, s.Domain, id, body, s.lastSeq)
-	if _, ok := errors.AsType[*events.ConflictError](err); ok {
+	conflict, ok := errors.AsType[*events.ConflictError](err)
+	if ok && conflict.Got == 0 && s.lastSeq > 0 { // the last one was as old as records get
+		seq, err = s.Records.Append(ctx, s.Domain, id, body, 0)
+		_, ok = errors.AsType[*events.ConflictError](err)
+	}
+	if ok {
 		s.replaced = true
 		return ErrReplaced
 	}
