@@ -32,41 +32,50 @@ func (l heldLog) End(ctx context.Context) (projections.Position, error) {
 }
 
 // TestGate: readings of history that take long hold up nothing else, and wait in no
-// greater number than is good for them.
+// greater number than is good for them. A caller has half of the places, and is no sooner
+// served than others for having more.
 func TestGate(t *testing.T) {
 	let := make(chan struct{})
 	c := startCell(t, func(c *cell, conf *natsapi.Config) {
 		conf.Past = projections.NewChronicle(heldLog{c.log, let}, c.purged)
 	})
-	c.ask(t, "epum.cmd.alice.add_domain_definition", addF, nil)
-	c.ask(t, "epum.cmd.alice.add_domain", addD, nil)
-	inbox := c.nc.NewInbox()
-	replies := make(chan *nats.Msg, 1024)
-	if _, err := c.nc.ChanSubscribe(inbox, replies); err != nil {
-		t.Fatal(err)
-	}
 	const waiting = 64
-	running, more := max(1, runtime.GOMAXPROCS(0)/2), 10
-	for range running + waiting + more {
-		if err := c.nc.PublishRequest("epum.cmd.alice.describe_domain", inbox, []byte(`{"domain_id":"d","as_of":2}`)); err != nil {
+	half, more := (max(1, runtime.GOMAXPROCS(0)/2)+waiting)/2, 10
+	replies := map[string]chan *nats.Msg{}
+	ask := func(caller string, n int) {
+		t.Helper()
+		c.ask(t, "epum.cmd."+caller+".add_domain", addD, nil)
+		inbox := c.nc.NewInbox()
+		replies[caller] = make(chan *nats.Msg, n)
+		if _, err := c.nc.ChanSubscribe(inbox, replies[caller]); err != nil {
 			t.Fatal(err)
 		}
+		for range n {
+			if err := c.nc.PublishRequest("epum.cmd."+caller+".describe_domain", inbox, []byte(`{"domain_id":"d","as_of":4}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	next := func() *nats.Msg {
+	next := func(caller, refusal string) {
 		t.Helper()
 		select {
-		case msg := <-replies:
-			return msg
+		case msg := <-replies[caller]:
+			if code := msg.Header.Get(micro.ErrorCodeHeader); refusal == "" && code != "" || refusal != "" && (code != "503" || !strings.Contains(string(msg.Data), refusal)) {
+				t.Errorf("%s: %s %s", caller, code, msg.Data)
+			}
 		case <-time.After(10 * time.Second):
-			t.Fatal("no reply")
-			return nil
+			t.Fatal("no reply to " + caller)
 		}
 	}
-	for range more {
-		if msg := next(); msg.Header.Get(micro.ErrorCodeHeader) != "503" || !strings.Contains(string(msg.Data), "too many readings of history") {
-			t.Errorf("refused with %s", msg.Data)
+	c.ask(t, "epum.cmd.alice.add_domain_definition", addF, nil)
+	for _, caller := range []string{"alice", "bob"} {
+		ask(caller, half+more)
+		for range more {
+			next(caller, "too many of your readings of history")
 		}
 	}
+	ask("carol", 2) // there is at most one place
+	next("carol", "too many readings of history")
 	for n := range 5 {
 		body := fmt.Sprintf(`{"domain_id":"d%d","definition_id":"f","config":{}}`, n)
 		for _, msg := range []*nats.Msg{
@@ -78,10 +87,19 @@ func TestGate(t *testing.T) {
 			}
 		}
 	}
-	close(let)
-	for range running + waiting {
-		if msg := next(); msg.Header.Get(micro.ErrorCodeHeader) != "" {
-			t.Errorf("%s", msg.Data)
+	for len(replies["alice"])+len(replies["bob"]) < half {
+		select {
+		case let <- struct{}{}:
+		case <-time.After(10 * time.Second):
+			t.Fatal("nobody reads")
 		}
+	}
+	if alice, bob := len(replies["alice"]), len(replies["bob"]); min(alice, bob) < half/4 {
+		t.Errorf("alice was answered %d times, bob %d times", alice, bob)
+	}
+	close(let)
+	for range half {
+		next("alice", "")
+		next("bob", "")
 	}
 }

@@ -49,7 +49,7 @@ func (a *API) history(ctx context.Context, r *request) ([]byte, error) {
 	if err := r.form.Done(); err != nil {
 		return nil, err
 	}
-	leave, err := a.readings.enter(ctx)
+	leave, err := a.readings.enter(ctx, r.caller)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (a *API) explainOp(ctx context.Context, r *request) ([]byte, error) {
 	if err := r.form.Done(); err != nil {
 		return nil, err
 	}
-	leave, err := a.readings.enter(ctx)
+	leave, err := a.readings.enter(ctx, r.caller)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (a *API) present(ctx context.Context, id events.DomainID, domain *events.Do
 
 // describePast is describe_domain as of a point of the log.
 func (a *API) describePast(ctx context.Context, id events.DomainID, p projections.Point, after string, limit int) ([]byte, error) {
-	leave, err := a.readings.enter(ctx)
+	leave, err := a.readings.enter(ctx, id.Owner)
 	if err != nil {
 		return nil, err
 	}
