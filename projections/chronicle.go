@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -225,6 +226,7 @@ func (e *AbsentError) Unwrap() error { return ErrNotFound }
 // HistoryQuery asks for a page of history.
 type HistoryQuery struct {
 	Keys         []events.Key
+	Reader       string          // the caller; who else has changed a definition is left out
 	Since, Until Point           // zero: all there is
 	Types        map[string]bool // the event types that are wanted; nil: all
 	After        uint64          // only what is behind this sequence
@@ -265,7 +267,7 @@ func (c *Chronicle) Page(ctx context.Context, q HistoryQuery) (HistoryPage, erro
 		}
 		since := r.Seq >= q.Since.Seq && !r.Time.Before(q.Since.Time)
 		if since && (q.Types == nil || q.Types[r.Type]) {
-			line := fitting(r, q.Room)
+			line := fitting(discreet(r, q.Reader), q.Room)
 			if len(page.Events) == q.Limit || len(line)+1 > room {
 				page.Next = last
 				return errEnough
@@ -280,6 +282,20 @@ func (c *Chronicle) Page(ctx context.Context, q HistoryQuery) (HistoryPage, erro
 		err = nil
 	}
 	return page, err
+}
+
+// discreet is an event without the name of another caller, which the events of a
+// definition have: in the actor, before the command id, and, as a checksum, in the seal.
+func discreet(r *events.Recorded, reader string) *events.Recorded {
+	if r.Key.Kind() != events.KindDefinition || r.Actor == reader {
+		return r
+	}
+	nameless := *r
+	nameless.Header = maps.Clone(r.Header)
+	for _, name := range []string{events.HeaderActor, events.HeaderCausation, events.HeaderSeal} {
+		delete(nameless.Header, name)
+	}
+	return &nameless
 }
 
 // fitting is an event as a CloudEvent. One that fits no message is without its body,

@@ -122,6 +122,40 @@ func TestHistory_Op(t *testing.T) {
 	}
 }
 
+// TestHistory_Names: of a definition, which is everybody's, a caller reads what was done to
+// it, and of those who did it only its own name.
+func TestHistory_Names(t *testing.T) {
+	t.Parallel()
+	e := newEpum(t)
+	const secret = "Zoe"
+	e.do("al", commands.AddDefinition{DefinitionID: "d"})
+	e.do(secret, commands.UpdateDefinition{DefinitionID: "d", Definition: preserve(1)})
+	e.do("al", commands.UpdateDefinition{DefinitionID: "d", Definition: preserve(2)})
+	for caller, want := range map[string]string{"al": "al -  - al", secret: " - " + secret + " - ", "bo": " -  - "} {
+		page, err := e.as(caller).History(e.ctx(), natsapi.HistoryRequest{DefinitionID: "d"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var actors []string
+		for _, line := range page.Events {
+			r, err := e.prefix.ParseCloudEvent(line)
+			if err != nil || (r.Actor == "") != (r.CausationID == "") {
+				t.Errorf("%s: %s: %v", caller, line, err)
+			}
+			if has, intact, _ := r.Sealed(); has != (r.Actor != "") || has && !intact {
+				t.Errorf("%s: the seal of %s", caller, line)
+			}
+			if caller != secret && contains(string(line), secret) {
+				t.Errorf("%s reads %s", caller, line)
+			}
+			actors = append(actors, r.Actor)
+		}
+		if got := strings.Join(actors, " - "); got != want {
+			t.Errorf("%s reads that it was done by %q, want %q", caller, got, want)
+		}
+	}
+}
+
 // TestHistory_Large: pages fit a message, and an event that fits none is told of
 // without its body.
 func TestHistory_Large(t *testing.T) {

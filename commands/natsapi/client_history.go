@@ -9,7 +9,8 @@ import (
 )
 
 // HistoryRequest asks for events of the caller's own domains; with no id, of all of
-// them. A definition's events anybody may read.
+// them. A definition's events anybody may read; they do not tell who else has
+// changed it.
 type HistoryRequest struct {
 	DomainID     string
 	InstanceID   string

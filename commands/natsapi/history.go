@@ -33,7 +33,8 @@ func (a *API) history(ctx context.Context, r *request) ([]byte, error) {
 	domain, instance := r.form.OptionalName("domain_id"), r.form.OptionalName("instance_id")
 	definition := r.form.OptionalName("definition_id")
 	q := projections.HistoryQuery{
-		Since: r.form.Point("since"), Until: r.form.Point("until"), After: r.form.Sequence("after"),
+		Reader: r.caller,
+		Since:  r.form.Point("since"), Until: r.form.Point("until"), After: r.form.Sequence("after"),
 		Limit: r.form.Limit("limit", defaultLimit, mostLimit),
 		Room:  int(a.nc.MaxPayload()) - 4<<10,
 	}
