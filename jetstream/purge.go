@@ -16,6 +16,10 @@ const (
 	// purgePatience bounds one purge: the server walks through what lies between the
 	// first and the last event of a key.
 	purgePatience = time.Minute
+	// purgeAgain is after how long without an answer a purge is asked for again: where the
+	// stream's leader was lost, the next one knows nothing of it. To do again what is done
+	// costs the server nothing.
+	purgeAgain = 3 * time.Second
 	// purgeShare is how long the server is left to others after a purge, as a multiple
 	// of what that took: it holds up every write to the log.
 	purgeShare = 1
@@ -52,8 +56,9 @@ func (l *Log) Lasts(ctx context.Context, upTo uint64, progress func(seq uint64))
 }
 
 // PurgeBefore removes the events of a key that come before a sequence. It returns only
-// once the server has had as long for others as that took. The error wraps
-// projections.ErrNoQuorum where nobody answers: then it may have been done.
+// once the server has had as long for others as that took. It gets over the loss of the
+// stream's leader; the error wraps projections.ErrNoQuorum where nobody answers for a
+// minute: then it may have been done.
 func (l *Log) PurgeBefore(ctx context.Context, key events.Key, seq uint64) error {
 	if seq < 2 { // to the server, 0 is all of them
 		return nil
@@ -62,27 +67,37 @@ func (l *Log) PurgeBefore(ctx context.Context, key events.Key, seq uint64) error
 		Filter string `json:"filter"`
 		Before uint64 `json:"seq"`
 	}{l.prefix.Event(key), seq}
-	var answer struct {
-		Error *apiError `json:"error"`
-	}
-	began := time.Now()
-	err := askAPIFor(ctx, purgePatience, l.nc, "STREAM.PURGE."+l.stream, request, &answer)
-	if err == nil && answer.Error != nil {
-		err = answer.Error
-	}
+	took, err := l.purge(ctx, request)
 	if err != nil {
 		return fmt.Errorf("purge %s before %d: %w", key, seq, err)
 	}
-	if took := time.Since(began); took > time.Millisecond {
-		pause := time.NewTimer(purgeShare * took)
-		defer pause.Stop()
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if took > time.Millisecond && !sleep(ctx, purgeShare*took) {
+		return ctx.Err()
 	}
 	return nil
+}
+
+// purge sends a request for a purge until it is answered, and gives how long the answer
+// took.
+func (l *Log) purge(ctx context.Context, request any) (took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, purgePatience)
+	defer cancel()
+	pause := newPause(50*time.Millisecond, time.Second)
+	for {
+		var answer struct {
+			Error *apiError `json:"error"`
+		}
+		began := time.Now()
+		err := askAPIFor(ctx, purgeAgain, l.nc, "STREAM.PURGE."+l.stream, request, &answer)
+		if api := answer.Error; err == nil && api != nil {
+			if err = api; api.ErrCode == codeClusterUnavailable || api.ErrCode == codeNotLeader {
+				err = fmt.Errorf("%w: %w", projections.ErrNoQuorum, api)
+			}
+		}
+		if !noQuorum(err) || !pause.wait(ctx) {
+			return time.Since(began), err
+		}
+	}
 }
 
 // Untold gives the first event that subscribers may still have to be told of; 0: there
