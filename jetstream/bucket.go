@@ -35,10 +35,7 @@ type Bucket struct {
 	ensure func(ctx context.Context) error
 }
 
-var (
-	_ projections.Bucket = (*Bucket)(nil)
-	_ projections.Purged = (*Bucket)(nil)
-)
+var _ projections.Bucket = (*Bucket)(nil)
 
 // State is the cell's state bucket.
 func (c *Cell) State() *Bucket { return c.bucket(events.BucketState, c.streams.state) }

@@ -70,7 +70,7 @@ func checkIdentity(ctx context.Context, source Source, end Position, created tim
 }
 
 // readCheckpoint gives the bucket's checkpoint and its revision; ErrNotFound
-// where there is none.
+// where there is none. It may be an earlier one, as Bucket.Read says.
 func readCheckpoint(ctx context.Context, bucket Bucket) (Checkpoint, uint64, error) {
 	entries, err := bucket.Read(ctx, events.CheckpointKey)
 	if err != nil {
@@ -79,11 +79,24 @@ func readCheckpoint(ctx context.Context, bucket Bucket) (Checkpoint, uint64, err
 	if len(entries) == 0 {
 		return Checkpoint{}, 0, fmt.Errorf("checkpoint: %w", ErrNotFound)
 	}
-	var c Checkpoint
-	if err := json.Unmarshal(entries[0].Value, &c); err != nil {
-		return Checkpoint{}, entries[0].Revision, fmt.Errorf("projections: checkpoint: %w", err)
+	return decodeCheckpoint(entries[0])
+}
+
+// newestCheckpoint is readCheckpoint from the bucket's leader: never an earlier one. The
+// revision is there also where the error wraps ErrForged.
+func newestCheckpoint(ctx context.Context, bucket Bucket) (Checkpoint, uint64, error) {
+	entry, err := bucket.Newest(ctx, events.CheckpointKey)
+	if err != nil {
+		return Checkpoint{}, entry.Revision, err
 	}
-	return c, entries[0].Revision, nil
+	return decodeCheckpoint(entry)
+}
+
+func decodeCheckpoint(e Entry) (c Checkpoint, revision uint64, err error) {
+	if err := json.Unmarshal(e.Value, &c); err != nil {
+		return Checkpoint{}, e.Revision, fmt.Errorf("projections: checkpoint: %w", err)
+	}
+	return c, e.Revision, nil
 }
 
 // start sets the replica to what the bucket has, where that is of use, else to

@@ -37,7 +37,7 @@ type Chronicle struct {
 }
 
 // NewChronicle makes a chronicle of a log, whose purges the bucket knows.
-func NewChronicle(log Annals, purged Purged) *Chronicle {
+func NewChronicle(log Annals, purged Bucket) *Chronicle {
 	return &Chronicle{log: log, origin: NewOrigin(purged), clock: time.Now}
 }
 

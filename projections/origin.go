@@ -32,10 +32,10 @@ type PurgePoint struct {
 
 // Origin is where every fold of a log begins: at nothing, or at the purge point.
 // It is safe for concurrent use.
-type Origin struct{ bucket Purged }
+type Origin struct{ bucket Bucket }
 
 // NewOrigin gives the origin of the log whose purges the bucket knows.
-func NewOrigin(bucket Purged) *Origin { return &Origin{bucket} }
+func NewOrigin(bucket Bucket) *Origin { return &Origin{bucket} }
 
 // Point gives the purge point of the log that was created at a time, from the
 // bucket's leader. The error wraps ErrNoQuorum where nobody can say.

@@ -15,7 +15,7 @@ var (
 	// ErrTooMany is returned by Bucket.Read when the keys match more documents
 	// than one isolated answer can hold.
 	ErrTooMany = errors.New("projections: more documents than one read can give")
-	// ErrForged is returned by Purged.Newest where the entry is no longer what was
+	// ErrForged is returned by Bucket.Newest where the entry is no longer what was
 	// written: somebody else's message has taken its place.
 	ErrForged = errors.New("projections: overwritten by a message that no epum wrote")
 	// ErrNotFound is returned when the log has no event, or the bucket no
@@ -94,14 +94,20 @@ type Entry struct {
 	Revision uint64 // set by reads
 }
 
-// Bucket is the state bucket. It is safe for concurrent use.
+// Bucket is the state bucket, or that of the snapshot which stands for the events that
+// were purged from the log. It is safe for concurrent use.
 type Bucket interface {
 	// Ensure creates the bucket where there is none (any more).
 	Ensure(ctx context.Context) error
 	// Read gives the documents that the keys match (an events.DomainID's
 	// AllInstances is the one wildcard) in one isolated answer, in no order;
-	// ErrTooMany where they are more than 1,024. Purged keys are left out.
+	// ErrTooMany where they are more than 1,024. Purged keys are left out. Of a
+	// replicated bucket, whichever server answers may lag behind its leader.
 	Read(ctx context.Context, keys ...events.Key) ([]Entry, error)
+	// Newest gives one entry as the bucket's leader has it; ErrNotFound where there
+	// is none, ErrForged where no Write has written it, ErrNoQuorum where nobody can
+	// say.
+	Newest(ctx context.Context, key events.Key) (Entry, error)
 	// All calls each with every entry of the bucket but purged ones, in no
 	// order and not isolated from writes: an entry that is overwritten
 	// meanwhile may be left out.
@@ -114,16 +120,6 @@ type Bucket interface {
 	// the checkpoint's new revision. It fails with an *events.ConflictError
 	// where somebody else moved the checkpoint. At most 999 entries.
 	Write(ctx context.Context, entries []Entry, checkpoint []byte, revision uint64) (uint64, error)
-}
-
-// Purged is the bucket of the snapshot that stands for the events that were purged
-// from the log. It is safe for concurrent use.
-type Purged interface {
-	Bucket
-	// Newest gives one entry as the bucket's leader has it; ErrNotFound where there
-	// is none, ErrForged where no Write has written it, ErrNoQuorum where nobody can
-	// say.
-	Newest(ctx context.Context, key events.Key) (Entry, error)
 }
 
 // LastEvent is the last event of one aggregate, as the log's leader has it.

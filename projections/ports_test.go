@@ -226,9 +226,11 @@ func (b *memBucket) Read(_ context.Context, keys ...events.Key) ([]projections.E
 }
 
 func (b *memBucket) All(_ context.Context, each func(projections.Entry) error) error {
-	docs, _ := b.state()
+	b.mu.Lock()
+	docs, revision := maps.Clone(b.docs), b.revision
+	b.mu.Unlock()
 	for k, doc := range docs {
-		if err := each(projections.Entry{Key: k, Value: []byte(doc), Revision: b.revision}); err != nil {
+		if err := each(projections.Entry{Key: k, Value: []byte(doc), Revision: revision}); err != nil {
 			return err
 		}
 	}

@@ -238,3 +238,41 @@ func TestRebuild_StartedAnew(t *testing.T) {
 		}
 	})
 }
+
+// laggingBucket is a bucket of whose servers the one that answers reads lags behind.
+type laggingBucket struct {
+	*memBucket
+	old []projections.Entry
+}
+
+// Read implements projections.Bucket.
+func (b laggingBucket) Read(context.Context, ...events.Key) ([]projections.Entry, error) {
+	return b.old, nil
+}
+
+// TestRebuild_Lagging asks for a rebuild where a server that lags still shows the
+// checkpoint from before, or that of the rebuild before: neither is what was asked for.
+func TestRebuild_Lagging(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	log, bucket := wrongBucket()
+	for _, id := range []string{"r1", "r2"} {
+		old, err := bucket.Read(ctx, events.CheckpointKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bucket.set(log.fold(2)) // which that server has not heard of
+		lagging := laggingBucket{bucket, old}
+		if err := projections.AskRebuild(ctx, lagging, id); err != nil {
+			t.Fatal(err)
+		}
+		if _, done, err := projections.RebuildProgress(ctx, lagging, id); done || err != nil {
+			t.Errorf("%s is done at once: %v, %v", id, done, err)
+		}
+		bucket.set(log.fold(2), func(c *projections.Checkpoint) { c.Rebuild = id }) // as the leader does
+		if _, done, err := projections.RebuildProgress(ctx, lagging, id); !done || err != nil {
+			t.Errorf("%s is not done: %v, %v", id, done, err)
+		}
+	}
+}

@@ -54,7 +54,7 @@ type Replica struct {
 }
 
 // NewReplica makes a replica that is empty until Run has started it.
-func NewReplica(source Source, bucket Bucket, purged Purged, log *slog.Logger) *Replica {
+func NewReplica(source Source, bucket, purged Bucket, log *slog.Logger) *Replica {
 	return &Replica{
 		source: &steady{Source: source}, bucket: bucket, origin: NewOrigin(purged), log: log,
 		state: events.NewState(), repeats: newRepeats(),

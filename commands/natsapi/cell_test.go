@@ -25,7 +25,7 @@ type cell struct {
 	api     *natsapi.API
 	log     *jetstream.Log
 	inbox   *jetstream.Inbox
-	purged  projections.Purged
+	purged  projections.Bucket
 	replica *projections.Replica
 	reader  *projections.Reader
 }
