@@ -19,7 +19,7 @@ const (
 	// purgeAgain is after how long without an answer a purge is asked for again: where the
 	// stream's leader was lost, the next one knows nothing of it. To do again what is done
 	// costs the server nothing.
-	purgeAgain = 3 * time.Second
+	purgeAgain = 2 * time.Second
 	// purgeShare is how long the server is left to others after a purge, as a multiple
 	// of what that took: it holds up every write to the log.
 	purgeShare = 1
@@ -101,13 +101,17 @@ func (l *Log) purge(ctx context.Context, request any) (took time.Duration, err e
 }
 
 // Untold gives the first event that subscribers may still have to be told of; 0: there
-// is none. Where the queue is gone there is none either.
+// is none. Where the queue is gone there is none either. The error wraps
+// projections.ErrNoQuorum where nobody answers.
 func (n *Notices) Untold(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestPatience)
 	defer cancel()
 	c, err := n.js.Consumer(ctx, n.stream, notifyConsumer)
 	if errors.Is(err, natsjs.ErrConsumerNotFound) {
 		return 0, nil
+	}
+	if err != nil && passing(err) {
+		err = fmt.Errorf("%w: %w", projections.ErrNoQuorum, err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look up the consumer of notifications: %w", err)

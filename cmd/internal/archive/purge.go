@@ -78,11 +78,12 @@ func (j *Job) wholeBatches(ctx context.Context, upTo uint64) (uint64, error) {
 
 // awaitHandled waits until nobody needs the events up to a sequence for what has not
 // been done yet: a subscriber to be told, or a durable command that may have been
-// carried out already.
+// carried out already. Where nobody can say, it waits as well.
 func (j *Job) awaitHandled(ctx context.Context, upTo uint64) error {
 	for until := time.Now().Add(j.Patience); ; {
 		err := j.handled(ctx, upTo)
-		if !errors.Is(err, ErrNeeded) || time.Now().After(until) {
+		passes := errors.Is(err, ErrNeeded) || errors.Is(err, projections.ErrNoQuorum)
+		if !passes || time.Now().After(until) {
 			return err
 		}
 		select {
