@@ -33,26 +33,13 @@ type LastOf struct{ Seq, Count uint64 }
 // ErrTailBroken, or is ctx's.
 func (l *Log) Lasts(ctx context.Context, upTo uint64, progress func(seq uint64)) (map[events.Key]LastOf, error) {
 	lasts := map[events.Key]LastOf{}
-	f, err := openFeed(ctx, l.nc, l.stream, natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy, HeadersOnly: true}, feedBuffer)
-	if err != nil {
-		return nil, fmt.Errorf("last events of the log: %w", err)
-	}
-	defer f.close()
-	for at := uint64(0); at < upTo; {
-		m, info, err := f.readUntilIdle(ctx)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("last events of the log: %w", err)
-		case m == nil:
-			return nil, fmt.Errorf("last events of the log: %w: it ends at %d, not at %d", projections.ErrNoQuorum, at, upTo)
+	err := l.walk(ctx, 0, upTo, func(seq uint64, key events.Key) {
+		if key != "" {
+			lasts[key] = LastOf{Seq: seq, Count: lasts[key].Count + 1}
 		}
-		at = info.seq
-		if key := l.prefix.EventKey(m.Subject); at <= upTo && key != "" {
-			lasts[key] = LastOf{Seq: at, Count: lasts[key].Count + 1}
-		}
-		progress(min(at, upTo))
-	}
-	return lasts, nil
+		progress(seq)
+	})
+	return lasts, err
 }
 
 // PurgeBefore removes the events of a key that come before a sequence. It returns only

@@ -59,6 +59,11 @@ func (l *Log) tailFrom(ctx context.Context, start projections.TailStart) (uint64
 // have it yet is no source. The error wraps projections.ErrNoQuorum or
 // ErrTailBroken, or is ctx's.
 func (l *Log) Keys(ctx context.Context, after, upTo uint64, seen func(events.Key)) error {
+	return l.walk(ctx, after, upTo, func(_ uint64, key events.Key) { seen(key) })
+}
+
+// walk is Keys with the sequences.
+func (l *Log) walk(ctx context.Context, after, upTo uint64, seen func(uint64, events.Key)) error {
 	if after >= upTo {
 		return nil
 	}
@@ -78,7 +83,7 @@ func (l *Log) Keys(ctx context.Context, after, upTo uint64, seen func(events.Key
 			return fmt.Errorf("keys of the log: %w: it ends at %d, not at %d", projections.ErrNoQuorum, at, upTo)
 		}
 		if at = info.seq; at <= upTo {
-			seen(l.prefix.EventKey(m.Subject))
+			seen(at, l.prefix.EventKey(m.Subject))
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package explain
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -95,7 +96,7 @@ func (s *Story) held(p *Present, d *events.Domain, instances []*events.Instance)
 		}
 	}
 	if record := seen(saw); record.Target != nil && *record.Target > valid || unhealthy > 0 {
-		for _, site := range sorted(sites) {
+		for _, site := range slices.Sorted(maps.Keys(sites)) {
 			if until, attempt := engines.BackOff(instances, site); until.After(p.Now) {
 				clauses = append(clauses, fmt.Sprintf("launches at site %s wait for attempt %d until %s, since launches failed there", site, attempt, clock(until)))
 			}
@@ -217,12 +218,4 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-func sorted(set map[string]bool) (all []string) {
-	for name := range set {
-		all = append(all, name)
-	}
-	slices.Sort(all)
-	return all
 }
