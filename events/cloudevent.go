@@ -86,7 +86,7 @@ func (r *Recorded) AppendCloudEvent(b []byte) []byte {
 
 // isCloudEvent reports whether the message has all that CloudEvents requires.
 func (r *Recorded) isCloudEvent() bool {
-	if isForeign(r.Event) || r.Type == TypeForeign || first(r.Header, HeaderSpecVersion) != SpecVersion {
+	if isForeign(r.Event) || r.Type == TypeForeign || Header(r.Header, HeaderSpecVersion) != SpecVersion {
 		return false
 	}
 	for _, name := range []string{HeaderSpecVersion, HeaderID, HeaderSource, HeaderType} {

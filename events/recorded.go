@@ -22,17 +22,17 @@ func (p Prefix) Record(subject string, seq uint64, stored time.Time, headers map
 	if key == "" || Copied(headers) {
 		own = nil
 	}
-	typ := first(own, HeaderType)
+	typ := Header(own, HeaderType)
 	return Recorded{
 		Envelope: Envelope{
 			Key:         key,
 			Type:        typ,
 			Seq:         seq,
 			Time:        stored,
-			ID:          first(own, HeaderID),
-			Actor:       first(own, HeaderActor),
-			CausationID: first(own, HeaderCausation),
-			Epoch:       ParseEpoch(first(own, HeaderCEEpoch)),
+			ID:          Header(own, HeaderID),
+			Actor:       Header(own, HeaderActor),
+			CausationID: Header(own, HeaderCausation),
+			Epoch:       ParseEpoch(Header(own, HeaderCEEpoch)),
 		},
 		Event:   Decode(typ, body),
 		Subject: subject,
@@ -49,8 +49,9 @@ func (r *Recorded) Sealed() (has, intact bool, others []string) {
 	return len(values) > 0, len(values) == 1 && values[0] == seal, others
 }
 
-// first is a header's value; "" where there is none.
-func first(headers map[string][]string, name string) string {
+// Header is a header's first value; "" where there is none. Unlike a nats.Header's Get it
+// leaves the case of the name alone.
+func Header(headers map[string][]string, name string) string {
 	if values := headers[name]; len(values) > 0 {
 		return values[0]
 	}

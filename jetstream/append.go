@@ -72,13 +72,13 @@ func (l *Log) find(ctx context.Context, d events.Draft, doubt bool) (uint64, boo
 			return 0, false, nil
 		case err != nil:
 			return 0, false, err
-		case header1(m.header, events.HeaderID) == d.ID:
+		case events.Header(m.header, events.HeaderID) == d.ID:
 			return m.Seq, true, nil
 		case m.Seq < from:
 			return 0, false, nil // the last one of the subject is from before the guard
 		}
 		m, err = readStored(ctx, l.nc, get{stream: l.stream, Seq: from, Next: subject})
-		if err == nil && d.Guard.Key == d.Key && header1(m.header, events.HeaderID) != d.ID {
+		if err == nil && d.Guard.Key == d.Key && events.Header(m.header, events.HeaderID) != d.ID {
 			// It could only have been the first behind its guard, if that is still there.
 			if doubt {
 				err = l.notPurged(ctx, from)

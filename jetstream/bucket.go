@@ -98,7 +98,7 @@ func (b *Bucket) Newest(ctx context.Context, key events.Key) (projections.Entry,
 	switch {
 	case err != nil && errors.Is(b.gone(ctx, err), ErrBucketGone):
 		err = projections.ErrNotFound
-	case err == nil && (m.copied || header1(m.header, events.HeaderBatchID) == ""):
+	case err == nil && (m.copied || events.Header(m.header, events.HeaderBatchID) == ""):
 		return projections.Entry{Revision: m.Seq}, fmt.Errorf("read %s of the %s: %w", key, b.name, projections.ErrForged)
 	case err == nil && purged(m.header):
 		err = projections.ErrNotFound
@@ -146,7 +146,7 @@ func (b *Bucket) All(ctx context.Context, each func(projections.Entry) error) er
 func (b *Bucket) Strays(ctx context.Context, after uint64) (keys []events.Key, upTo uint64, err error) {
 	cfg := natsjs.ConsumerConfig{DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true}
 	upTo, err = b.after(ctx, after, cfg, func(m *nats.Msg, _ uint64) error {
-		if events.Copied(m.Header) || header1(m.Header, events.HeaderBatchID) == "" {
+		if events.Copied(m.Header) || events.Header(m.Header, events.HeaderBatchID) == "" {
 			keys = append(keys, events.Key(strings.TrimPrefix(m.Subject, b.prefix)))
 		}
 		return nil
@@ -227,7 +227,7 @@ func (b *Bucket) Write(ctx context.Context, entries []projections.Entry, checkpo
 			if notFound(err) {
 				return 0, false, nil
 			}
-			return found.Seq, err == nil && header1(found.header, events.HeaderID) == id, b.gone(ctx, err)
+			return found.Seq, err == nil && events.Header(found.header, events.HeaderID) == id, b.gone(ctx, err)
 		},
 		conflict:   func(context.Context) error { return &events.ConflictError{Guard: guard, Got: found.Seq} },
 		repeatable: true,
@@ -271,5 +271,5 @@ func (b *Bucket) gone(ctx context.Context, err error) error {
 // purged tells whether a message of a bucket says that its key is gone: deleted,
 // purged, or expired.
 func purged(h nats.Header) bool {
-	return header1(h, headerKVOperation) != "" || header1(h, headerMarker) != ""
+	return events.Header(h, headerKVOperation) != "" || events.Header(h, headerMarker) != ""
 }

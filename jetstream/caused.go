@@ -85,7 +85,7 @@ func (l *Log) Caused(ctx context.Context, key events.Key, causation string, from
 			return 0, false, fmt.Errorf("events of %s: %w", key, err)
 		}
 		i.next, i.last = m.Seq+1, m.Time
-		if id := header1(m.header, events.HeaderCausation); id != "" {
+		if id := events.Header(m.header, events.HeaderCausation); id != "" {
 			i.seen[id] = caused{m.Seq, m.Time}
 		}
 	}

@@ -106,11 +106,11 @@ func (l *commandLane) first(ctx context.Context, caller string, d *delivery) (ui
 		case m.Seq >= d.seq:
 			return m.Seq, nil
 		}
-		outcome, err := l.inbox.outcome(ctx, caller, header1(m.header, headerMsgID))
+		outcome, err := l.inbox.outcome(ctx, caller, events.Header(m.header, headerMsgID))
 		if err != nil {
 			return 0, err
 		}
-		if header1(outcome.header, events.HeaderCommand) != messageID(m.Seq, m.Time) {
+		if events.Header(outcome.header, events.HeaderCommand) != messageID(m.Seq, m.Time) {
 			return m.Seq, nil
 		}
 		if err := deleteStored(ctx, l.inbox.js.Conn(), l.inbox.stream, m.Seq); err != nil {
@@ -124,12 +124,12 @@ func (l *commandLane) first(ctx context.Context, caller string, d *delivery) (ui
 // carryOut handles a command whose turn it is and stores its outcome, unless it
 // has one.
 func (l *commandLane) carryOut(ctx context.Context, caller string, d *delivery) error {
-	id := header1(d.header, headerMsgID)
+	id := events.Header(d.header, headerMsgID)
 	before, err := l.inbox.outcome(ctx, caller, id)
 	if err != nil {
 		return err
 	}
-	if header1(before.header, events.HeaderCommand) == d.id() {
+	if events.Header(before.header, events.HeaderCommand) == d.id() {
 		return nil
 	}
 	outcome, err := l.command(ctx, &nats.Msg{Subject: d.subject, Header: d.header, Data: d.body}, d.stored)

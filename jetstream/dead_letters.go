@@ -64,7 +64,7 @@ func (d *Dead) List(ctx context.Context, limit int) (letters []DeadLetter, more 
 			return nil, 0, fmt.Errorf("list dead letters: %w", err)
 		}
 		letter := deadLetter(info.seq, info.time, own(m.Header))
-		if size, err := strconv.Atoi(header1(m.Header, "Nats-Msg-Size")); err == nil && !letter.Truncated {
+		if size, err := strconv.Atoi(events.Header(m.Header, "Nats-Msg-Size")); err == nil && !letter.Truncated {
 			letter.Size = size
 		}
 		letters = append(letters, letter)
@@ -149,16 +149,16 @@ func (d *Dead) known(err error) error {
 }
 
 func deadLetter(seq uint64, stored time.Time, h nats.Header) DeadLetter {
-	if header1(h, HeaderDeadSubject) == "" {
+	if events.Header(h, HeaderDeadSubject) == "" {
 		return DeadLetter{Seq: seq, Reason: errNoLetter.Error(), Arrived: stored.UTC()}
 	}
 	l := DeadLetter{
-		Seq: seq, Subject: header1(h, HeaderDeadSubject), Reason: header1(h, HeaderDeadReason), Arrived: stored.UTC(),
+		Seq: seq, Subject: events.Header(h, HeaderDeadSubject), Reason: events.Header(h, HeaderDeadReason), Arrived: stored.UTC(),
 	}
-	if arrived, err := time.Parse(time.RFC3339Nano, header1(h, HeaderDeadTime)); err == nil {
+	if arrived, err := time.Parse(time.RFC3339Nano, events.Header(h, HeaderDeadTime)); err == nil {
 		l.Arrived = arrived
 	}
-	if size, err := strconv.Atoi(header1(h, HeaderDeadTruncated)); err == nil {
+	if size, err := strconv.Atoi(events.Header(h, HeaderDeadTruncated)); err == nil {
 		l.Truncated, l.Size = true, size
 	}
 	return l

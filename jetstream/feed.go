@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 const (
@@ -120,7 +122,7 @@ func (f *feed) readUntilIdle(ctx context.Context) (*nats.Msg, meta, error) {
 // stream up to a sequence, and all that it sent has come.
 func (f *feed) readUpTo(ctx context.Context, seq uint64) (*nats.Msg, meta, error) {
 	return f.readUnless(ctx, func(heartbeat *nats.Msg) bool {
-		looked, err := strconv.ParseUint(header1(heartbeat.Header, "Nats-Last-Stream"), 10, 64)
+		looked, err := strconv.ParseUint(events.Header(heartbeat.Header, "Nats-Last-Stream"), 10, 64)
 		return err == nil && looked >= seq
 	})
 }
@@ -139,7 +141,7 @@ func (f *feed) readUnless(ctx context.Context, idle func(heartbeat *nats.Msg) bo
 		}
 		// A heartbeat, which accept has compared. One that says that flow control has
 		// stalled the consumer comes in the middle of what there is.
-		if header1(m.Header, "Nats-Last-Consumer") != "" && header1(m.Header, headerStalled) == "" && idle(m) {
+		if events.Header(m.Header, "Nats-Last-Consumer") != "" && events.Header(m.Header, headerStalled) == "" && idle(m) {
 			return nil, meta{}, nil
 		}
 	}
@@ -178,7 +180,7 @@ func (f *feed) await(ctx context.Context) (*nats.Msg, error) {
 
 // accept checks what came; ok says that it is a message of the stream.
 func (f *feed) accept(m *nats.Msg) (info meta, ok bool, err error) {
-	if len(m.Data) == 0 && header1(m.Header, "Status") != "" {
+	if len(m.Data) == 0 && events.Header(m.Header, "Status") != "" {
 		return meta{}, false, f.control(m)
 	}
 	info, ok = parseMeta(m.Reply)
@@ -194,19 +196,19 @@ func (f *feed) accept(m *nats.Msg) (info meta, ok bool, err error) {
 
 // control answers flow control, and compares heartbeats with what came.
 func (f *feed) control(m *nats.Msg) error {
-	if header1(m.Header, "Status") != "100" {
-		return fmt.Errorf("%w: the server ended the consumer of %s: %s", ErrTailBroken, f.stream, header1(m.Header, "Description"))
+	if events.Header(m.Header, "Status") != "100" {
+		return fmt.Errorf("%w: the server ended the consumer of %s: %s", ErrTailBroken, f.stream, events.Header(m.Header, "Description"))
 	}
 	answer := m.Reply
 	if answer == "" {
-		answer = header1(m.Header, headerStalled)
+		answer = events.Header(m.Header, headerStalled)
 	}
 	if answer != "" {
 		if err := f.nc.Publish(answer, nil); err != nil {
 			return fmt.Errorf("%w: flow control of %s: %w", ErrTailBroken, f.stream, err)
 		}
 	}
-	if last := header1(m.Header, "Nats-Last-Consumer"); last != "" {
+	if last := events.Header(m.Header, "Nats-Last-Consumer"); last != "" {
 		if n, err := strconv.ParseUint(last, 10, 64); err == nil && n >= f.next {
 			return fmt.Errorf("%w: %d messages of the consumer of %s are missing", ErrTailBroken, n+1-f.next, f.stream)
 		}

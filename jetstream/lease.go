@@ -236,7 +236,7 @@ func (h *holding) write(ctx context.Context, revision uint64, m *nats.Msg) (uint
 		send: func(ctx context.Context) (pubAck, error) { return l.pub.send(ctx, m, min(ackPatience, l.ttl/4)) },
 		landed: func(ctx context.Context, _ bool) (uint64, bool, error) {
 			last, _, err := l.current(ctx)
-			return last.Seq, err == nil && header1(last.header, events.HeaderID) == id, err
+			return last.Seq, err == nil && events.Header(last.header, events.HeaderID) == id, err
 		},
 		conflict:   func(context.Context) error { return &events.ConflictError{Guard: guard} },
 		repeatable: true,
@@ -279,7 +279,7 @@ func (h *holding) renewOnce(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	case stray(last): // nobody takes the lease for as long as this may be one
 		h.lease.log.Warn("a message that is no lease, somebody's answer maybe, took the place of the lease: renewed over it", "seq", last.Seq)
-	case header1(last.header, headerTake) != h.take || purged(last.header):
+	case events.Header(last.header, headerTake) != h.take || purged(last.header):
 		return time.Time{}, fmt.Errorf("%w: %q has it", errLeaseLost, last.Data)
 	}
 	// That, or an earlier renewal landed whose answer was lost.
@@ -292,7 +292,7 @@ func (h *holding) giveBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), releasePatience)
 	defer cancel()
 	last, held, err := h.lease.current(ctx)
-	if err == nil && held && header1(last.header, headerTake) == h.take {
+	if err == nil && held && events.Header(last.header, headerTake) == h.take {
 		_, err = h.write(ctx, last.Seq, &nats.Msg{Subject: h.lease.subject, Header: nats.Header{headerKVOperation: {"DEL"}}})
 	}
 	if err != nil {

@@ -121,7 +121,7 @@ func (l *Log) EventID(ctx context.Context, seq uint64) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("event %d: %w", seq, err)
 	}
-	return header1(m.header, events.HeaderID), nil
+	return events.Header(m.header, events.HeaderID), nil
 }
 
 // TimeOf gives the timestamp of the event at a sequence, UTC, on the terms of EventID.
@@ -143,8 +143,8 @@ func (l *Log) Last(ctx context.Context, key events.Key) (projections.LastEvent, 
 	}
 	return projections.LastEvent{
 		Seq:  m.Seq,
-		ID:   header1(m.header, events.HeaderID),
-		Type: header1(m.header, events.HeaderType),
+		ID:   events.Header(m.header, events.HeaderID),
+		Type: events.Header(m.header, events.HeaderType),
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/seed-524e47bf/epum/events"
 	"github.com/seed-524e47bf/epum/projections"
 )
 
@@ -51,15 +52,15 @@ func multiGet(ctx context.Context, nc *nats.Conn, stream string, subjects []stri
 			messages = append(messages, m)
 			continue
 		}
-		switch status := header1(m.Header, "Status"); {
-		case status == "204" && header1(m.Header, "Nats-Num-Pending") != "0", status == "413":
+		switch status := events.Header(m.Header, "Status"); {
+		case status == "204" && events.Header(m.Header, "Nats-Num-Pending") != "0", status == "413":
 			return nil, projections.ErrTooMany
-		case status == "204" && header1(m.Header, "Nats-Last-Sequence") == last:
+		case status == "204" && events.Header(m.Header, "Nats-Last-Sequence") == last:
 			return messages, nil
 		case status == "404" && len(messages) == 0:
 			return messages, nil
 		default:
-			return nil, fmt.Errorf("%w: multi-get of %s: status %q: %s", projections.ErrNoQuorum, stream, status, header1(m.Header, "Description"))
+			return nil, fmt.Errorf("%w: multi-get of %s: status %q: %s", projections.ErrNoQuorum, stream, status, events.Header(m.Header, "Description"))
 		}
 	}
 }

@@ -195,11 +195,11 @@ func (n *Notices) Fetch(ctx context.Context, wait time.Duration) ([]projections.
 		case <-ctx.Done():
 			return nil, fmt.Errorf("fetch notices: %w", ctx.Err())
 		}
-		if status := header1(m.Header, "Status"); status != "" && len(m.Data) == 0 {
+		if status := events.Header(m.Header, "Status"); status != "" && len(m.Data) == 0 {
 			if status == "404" || status == "408" { // no more
 				return batch, nil
 			}
-			return nil, fmt.Errorf("fetch notices: status %s: %s", status, header1(m.Header, "Description"))
+			return nil, fmt.Errorf("fetch notices: status %s: %s", status, events.Header(m.Header, "Description"))
 		}
 		notice, err := n.notice(m)
 		if err != nil {

@@ -37,7 +37,7 @@ func (in *Inbox) keep(ctx context.Context, outcome *nats.Msg, before uint64, com
 			if notFound(err) {
 				return 0, false, nil
 			}
-			return m.Seq, err == nil && header1(m.header, events.HeaderCommand) == command, err
+			return m.Seq, err == nil && events.Header(m.header, events.HeaderCommand) == command, err
 		},
 		conflict: func(context.Context) error {
 			return fmt.Errorf("store an outcome: %w: another one came first", events.ErrUnavailable)

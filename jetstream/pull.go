@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/seed-524e47bf/epum/events"
 )
 
 const (
@@ -102,15 +104,15 @@ func (p *pull) ask() error {
 
 // said hears what the server says.
 func (p *pull) said(m *nats.Msg) error {
-	switch header1(m.Header, "Status") {
+	switch events.Header(m.Header, "Status") {
 	case "100": // it lives
 		return nil
 	case "503":
 		return errors.New("the consumer is not there")
 	}
-	left, err := strconv.Atoi(header1(m.Header, "Nats-Pending-Messages"))
+	left, err := strconv.Atoi(events.Header(m.Header, "Nats-Pending-Messages"))
 	if err != nil {
-		return fmt.Errorf("the server ended the request: %s", header1(m.Header, "Description"))
+		return fmt.Errorf("the server ended the request: %s", events.Header(m.Header, "Description"))
 	}
 	p.open = max(p.open-left, 0) // it has expired, or has had its bytes
 	return nil

@@ -105,7 +105,7 @@ func (s *Samples) follow(ctx context.Context, domain events.DomainID, apply func
 			return came
 		}
 		came = true
-		if h := own(m.Header); len(m.Data) > 0 && header1(h, headerKVOperation) == "" {
+		if h := own(m.Header); len(m.Data) > 0 && events.Header(h, headerKVOperation) == "" {
 			apply(m.Data)
 		}
 	}
@@ -159,7 +159,7 @@ func (s *Samples) write(ctx context.Context, epoch uint64, e projections.Entry, 
 		},
 		landed: func(ctx context.Context, _ bool) (_ uint64, ok bool, err error) {
 			found, ok, err = s.readBack(ctx, e.Key, id)
-			if err == nil && !ok && events.ParseEpoch(header1(found.header, events.HeaderCEEpoch)) > epoch {
+			if err == nil && !ok && events.ParseEpoch(events.Header(found.header, events.HeaderCEEpoch)) > epoch {
 				err = events.ErrDeposed
 			}
 			return found.Seq, ok, err
@@ -179,5 +179,5 @@ func (s *Samples) readBack(ctx context.Context, key events.Key, id string) (stor
 	if notFound(err) {
 		return stored{header: nats.Header{}}, false, nil
 	}
-	return m, err == nil && header1(m.header, events.HeaderID) == id, b.gone(ctx, err)
+	return m, err == nil && events.Header(m.header, events.HeaderID) == id, b.gone(ctx, err)
 }

@@ -61,7 +61,7 @@ func (s *Shadows) Append(ctx context.Context, domain events.DomainID, id string,
 			if notFound(err) {
 				return 0, false, nil
 			}
-			return found.Seq, err == nil && header1(found.header, events.HeaderID) == id, err
+			return found.Seq, err == nil && events.Header(found.header, events.HeaderID) == id, err
 		},
 		conflict: func(context.Context) error {
 			return &events.ConflictError{Guard: events.Guard{Key: domain.DecisionKey(), Seq: after}, Got: found.Seq}
@@ -105,7 +105,7 @@ func (s *Shadows) Read(ctx context.Context, domain events.DomainID, each func(st
 		if err != nil {
 			return fmt.Errorf("records of %s: %w", s.stream, err)
 		}
-		if header1(own(m.Header), events.HeaderType) != shadowDecided {
+		if events.Header(own(m.Header), events.HeaderType) != shadowDecided {
 			continue // nobody's record
 		}
 		if err := each(info.time, m.Data); err != nil {

@@ -120,13 +120,4 @@ func askAPIFor(ctx context.Context, patience time.Duration, nc *nats.Conn, subje
 	return nil
 }
 
-// header1 is a header's value; "" where there is none. Unlike Get it leaves the
-// case of the name alone.
-func header1(h nats.Header, name string) string {
-	if v := h[name]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
 func notFound(err error) bool { return errors.Is(err, projections.ErrNotFound) }

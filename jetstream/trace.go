@@ -191,7 +191,7 @@ func (t *trace) hear(m *nats.Msg) error {
 	}
 	seq, err := strconv.ParseUint(answerHeader(m.Header, "Nats-Sequence"), 10, 64)
 	if err != nil || answerHeader(m.Header, "Nats-Subject") != subject || seq > t.end {
-		return fmt.Errorf("%w: no event of %s up to %d: %s", errNoTrace, subject, t.end, header1(m.Header, "Status"))
+		return fmt.Errorf("%w: no event of %s up to %d: %s", errNoTrace, subject, t.end, events.Header(m.Header, "Status"))
 	}
 	stored, err := time.Parse(time.RFC3339Nano, answerHeader(m.Header, "Nats-Time-Stamp"))
 	if err != nil {
@@ -216,8 +216,8 @@ func (t *trace) hear(m *nats.Msg) error {
 // has none on its own subject where it commutes with others, or is the first of a batch:
 // then all the rest of the subject is asked for, from its first event on.
 func (t *trace) before(subject string, seq uint64, header nats.Header) traced {
-	guard := header1(header, events.HeaderGuard)
-	if n, err := strconv.ParseUint(guard, 10, 64); err == nil && n > 0 && n < seq && header1(header, events.HeaderGuardSubject) == "" {
+	guard := events.Header(header, events.HeaderGuard)
+	if n, err := strconv.ParseUint(guard, 10, 64); err == nil && n > 0 && n < seq && events.Header(header, events.HeaderGuardSubject) == "" {
 		return traced{subject: subject, body: `{"seq":` + guard + `}`}
 	}
 	rest := t.left[subject]

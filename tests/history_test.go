@@ -142,7 +142,7 @@ func TestHistory_Names(t *testing.T) {
 			if err != nil || (r.Actor == "") != (r.CausationID == "") {
 				t.Errorf("%s: %s: %v", caller, line, err)
 			}
-			if has, intact, _ := r.Sealed(); has != (r.Actor != "") || has && !intact {
+			if seal := events.Header(r.Header, events.HeaderSeal); (seal == "") != (r.Actor == "") || seal != "" && seal != events.Seal(r.Subject, r.Header, r.Body) {
 				t.Errorf("%s: the seal of %s", caller, line)
 			}
 			if caller != secret && contains(string(line), secret) {
