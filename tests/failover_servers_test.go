@@ -284,10 +284,10 @@ func (f *cell) whole(c *natsCluster) {
 }
 
 // streamLeader gives the node that leads the log's stream; -1 where none does.
-func (f *cell) streamLeader() int {
+func (e *epum) streamLeader() int {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	s, err := f.js.Stream(ctx, f.prefix.Stream(events.StreamEvents))
+	s, err := e.js.Stream(ctx, e.prefix.Stream(events.StreamEvents))
 	if err != nil || s.CachedInfo().Cluster == nil {
 		return -1
 	}

@@ -105,7 +105,9 @@ func (e *epum) process(change ...func(*service.Config)) *service.Service {
 		c(&cfg)
 	}
 	e.lease = cfg.LeaseTTL
-	s, err := service.Start(e.ctx(), cfg)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience) // servers may have just begun
+	defer cancel()
+	s, err := service.Start(ctx, cfg)
 	if err != nil {
 		e.t.Fatal(err)
 	}

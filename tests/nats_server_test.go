@@ -152,6 +152,15 @@ func newCluster(t testing.TB) *natsCluster {
 	return c
 }
 
+// url names all nodes.
+func (c *natsCluster) url() string {
+	urls := make([]string, len(c.nodes))
+	for n, node := range c.nodes {
+		urls[n] = node.url()
+	}
+	return strings.Join(urls, ",")
+}
+
 // cutOff cuts a node off from the others, but not from its clients; heal ends it.
 func (c *natsCluster) cutOff(node int) (heal func()) {
 	for way, p := range c.ways {
