@@ -101,9 +101,12 @@ func (s *Shadows) Read(ctx context.Context, domain events.DomainID, each func(st
 	}
 	defer f.close()
 	for range f.pending {
-		m, info, err := f.read(ctx)
+		m, info, err := f.readUntilIdle(ctx)
 		if err != nil {
 			return fmt.Errorf("records of %s: %w", s.stream, err)
+		}
+		if m == nil { // the rest got too old meanwhile
+			return nil
 		}
 		if events.Header(own(m.Header), events.HeaderType) != shadowDecided {
 			continue // nobody's record

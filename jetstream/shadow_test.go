@@ -64,6 +64,36 @@ func TestShadows_Append(t *testing.T) {
 	}
 }
 
+// TestShadows_ReadGone: reading ends where records are gone meanwhile, as those that get
+// too old are.
+func TestShadows_ReadGone(t *testing.T) {
+	t.Parallel()
+	cell, nc := newCell(t)
+	s := cell.Shadows()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := s.Append(ctx, domain(1), "id", []byte("{}"), 0); err != nil {
+		t.Fatal(err)
+	}
+	const more = 9000 // than the server sends at once
+	for range more {
+		if err := nc.Publish(events.DefaultPrefix.Shadow(domain(1)), make([]byte, 2000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream := rawStream(t, nc, "epum_shadow")
+	eventually(t, func() error {
+		info, err := stream.Info(ctx)
+		if err == nil && info.State.Msgs != more+1 {
+			err = fmt.Errorf("%d records are there", info.State.Msgs)
+		}
+		return err
+	})
+	if err := s.Read(ctx, domain(1), func(time.Time, []byte) error { return stream.Purge(ctx) }); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestShadows_Race has many append behind the same record: one is first.
 func TestShadows_Race(t *testing.T) {
 	t.Parallel()
