@@ -55,13 +55,16 @@ func (d *Dead) List(ctx context.Context, limit int) (letters []DeadLetter, more 
 		return nil, 0, fmt.Errorf("list dead letters: %w", d.known(err))
 	}
 	defer f.close()
-	for all := int(f.pending); len(letters)+more < all; {
-		if limit > 0 && len(letters) == limit {
-			return letters, all - limit, nil
+	for n := range int(f.pending) {
+		if limit > 0 && n == limit {
+			return letters, int(f.pending) - limit, nil
 		}
-		m, info, err := f.read(ctx)
+		m, info, err := f.readUntilIdle(ctx)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list dead letters: %w", err)
+		}
+		if m == nil { // the rest was retried or purged meanwhile
+			break
 		}
 		letter := deadLetter(info.seq, info.time, own(m.Header))
 		if size, err := strconv.Atoi(events.Header(m.Header, "Nats-Msg-Size")); err == nil && !letter.Truncated {
