@@ -200,14 +200,12 @@ func topology(cfg Config) streamConfigs {
 	sensor.Description = "epum: pushed samples"
 	sensor.Subjects = []string{p.AllSensors()}
 	sensor.MaxAge = samplesKept
-	sensor.MaxMsgsPerSubject = mostSamples
-	sensor.MaxMsgSize = mostSampleBytes
+	sensor.MaxMsgsPerSubject, sensor.MaxMsgSize = mostSamples, mostSampleBytes
 
 	shadow := stream(events.StreamShadow)
 	shadow.Description = "epum: what second engines have decided alongside"
 	shadow.Subjects = []string{p.AllShadows()}
-	shadow.MaxAge = shadowsKept
-	shadow.MaxMsgsPerSubject = mostShadows
+	shadow.MaxAge, shadow.MaxMsgsPerSubject = shadowsKept, mostShadows
 
 	state := bucketStream(cfg, events.BucketState)
 	state.Description = "epum: the documents"
