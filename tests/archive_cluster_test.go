@@ -127,7 +127,10 @@ func (a *archivedCluster) keepUpdating(definition string) (acknowledged *atomic.
 	a.t.Cleanup(a.stopUpdating)
 	go func() {
 		defer close(done)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
 		for n := 0; ctx.Err() == nil; n++ {
+			<-tick.C
 			attempt, end := context.WithTimeout(ctx, slow)
 			_, err := a.as("al").Do(attempt, commands.UpdateDefinition{DefinitionID: definition, Definition: preserve(n)})
 			end()
