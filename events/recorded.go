@@ -41,12 +41,14 @@ func (p Prefix) Record(subject string, seq uint64, stored time.Time, headers map
 	}
 }
 
-// Sealed reports whether the message has a seal, and whether that is its own: it is as
-// it was when it was appended. others are the headers that no epum writes, sorted.
-func (r *Recorded) Sealed() (has, intact bool, others []string) {
-	seal, others := sealOf(r.Subject, r.Header, r.Body)
-	values := r.Header[HeaderSeal]
-	return len(values) > 0, len(values) == 1 && values[0] == seal, others
+// Sealed reports whether the message, whose Header was read, has a seal, and whether that
+// is its own: it is as it was when it was appended.
+func (r *Recorded) Sealed(h *Headers) (has, intact bool) {
+	if len(h.Seal) != 1 {
+		return len(h.Seal) > 0, false
+	}
+	seal := sealOf(r.Subject, h, r.Header, r.Body)
+	return true, h.Seal[0] == string(seal[:])
 }
 
 // Header is a header's first value; "" where there is none. Unlike a nats.Header's Get it

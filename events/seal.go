@@ -4,47 +4,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
-	"slices"
 	"strings"
 	"sync"
 )
-
-// sealed are the headers that a seal is over where a message has them, in this order.
-// Others of CloudEvents follow, sorted.
-var sealed = [...]string{
-	HeaderSpecVersion, HeaderID, HeaderSource, HeaderType, HeaderCETime, HeaderActor, HeaderCausation, HeaderCEEpoch,
-	HeaderGuard, HeaderGuardSubject,
-}
-
-// placeOf is a header's place in sealed; len(sealed) where it is never sealed, as a batch's
-// are since one that is sent again has another id; -1 where epum does not write it.
-func placeOf(name string) int {
-	switch name {
-	case HeaderSpecVersion:
-		return 0
-	case HeaderID:
-		return 1
-	case HeaderSource:
-		return 2
-	case HeaderType:
-		return 3
-	case HeaderCETime:
-		return 4
-	case HeaderActor:
-		return 5
-	case HeaderCausation:
-		return 6
-	case HeaderCEEpoch:
-		return 7
-	case HeaderGuard:
-		return 8
-	case HeaderGuardSubject:
-		return 9
-	case HeaderSeal, HeaderBatchID, HeaderBatchSeq, HeaderBatchCommit:
-		return len(sealed)
-	}
-	return -1
-}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -59,29 +21,29 @@ var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
 // It is 16 hex digits, of two CRC-32 (Castagnoli's and IEEE's polynomial), which most
 // processors have instructions for: together as good as one of 64 bits.
 func Seal(subject string, headers map[string][]string, body []byte) string {
-	seal, _ := sealOf(subject, headers, body)
-	return seal
+	h := ReadHeaders(headers)
+	seal := sealOf(subject, &h, headers, body)
+	return string(seal[:])
 }
 
-// sealOf is Seal; others are the headers that epum does not write.
-func sealOf(subject string, headers map[string][]string, body []byte) (seal string, others []string) {
-	var found [len(sealed) + 1][]string
-	for name, values := range headers {
-		if n := placeOf(name); n >= 0 {
-			found[n] = values
-		} else {
-			others = append(others, name)
-		}
-	}
+// sealOf is Seal of a message whose headers were read. A batch's are never sealed, since
+// one that is sent again has another id.
+func sealOf(subject string, h *Headers, all map[string][]string, body []byte) (seal [16]byte) {
 	scratch, _ := sealBuffers.Get().(*[]byte)
 	b := append(append((*scratch)[:0], subject...), '\n')
-	for n, name := range sealed {
-		b = appendHeader(b, name, found[n])
-	}
-	slices.Sort(others)
-	for _, name := range others {
+	b = appendHeader(b, HeaderSpecVersion, h.SpecVersion)
+	b = appendHeader(b, HeaderID, h.ID)
+	b = appendHeader(b, HeaderSource, h.Source)
+	b = appendHeader(b, HeaderType, h.Type)
+	b = appendHeader(b, HeaderCETime, h.CETime)
+	b = appendHeader(b, HeaderActor, h.Actor)
+	b = appendHeader(b, HeaderCausation, h.Causation)
+	b = appendHeader(b, HeaderCEEpoch, h.CEEpoch)
+	b = appendHeader(b, HeaderGuard, h.Guard)
+	b = appendHeader(b, HeaderGuardSubject, h.GuardSubject)
+	for _, name := range h.Others {
 		if strings.HasPrefix(name, "ce-") {
-			b = appendHeader(b, name, headers[name])
+			b = appendHeader(b, name, all[name])
 		}
 	}
 	var sum [8]byte
@@ -89,7 +51,8 @@ func sealOf(subject string, headers map[string][]string, body []byte) (seal stri
 	binary.BigEndian.PutUint32(sum[4:], crc32.Update(crc32.ChecksumIEEE(b), crc32.IEEETable, body))
 	*scratch = b
 	sealBuffers.Put(scratch)
-	return hex.EncodeToString(sum[:]), others
+	hex.Encode(seal[:], sum[:])
+	return seal
 }
 
 // appendHeader appends a header as the wire has it: neither a name nor a value has a

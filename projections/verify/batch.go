@@ -21,7 +21,7 @@ type batch struct {
 
 // decision is a decision record of a batch.
 type decision struct {
-	key     events.Key
+	domain  events.DomainID // zero where it is on no decision's subject
 	seq     uint64
 	subject string
 	open    []string // the actions that have not come yet, in its order
@@ -34,15 +34,16 @@ func (b *batch) wrote(seq uint64) bool { return seq >= b.first.Seq }
 // checkAppend puts an event into the batch it came in, and checks that this is whole and
 // one that a leader makes.
 func (c *checker) checkAppend(r *events.Recorded) {
-	id := one(r, events.HeaderBatchID)
+	h := &c.parts.headers
+	id := one(h.BatchID)
 	if c.batch != nil && c.batch.id != id {
 		c.leaveBatch(r)
 	}
 	if id == "" {
-		if len(r.Header[events.HeaderBatchSeq]) > 0 || len(r.Header[events.HeaderBatchCommit]) > 0 {
+		if len(h.BatchSeq) > 0 || len(h.BatchCommit) > 0 {
 			c.wrong(r, KindBatch, "it has headers of a batch, and no %s", events.HeaderBatchID)
 		}
-		if leadersOwn[r.Type] || r.Epoch > 0 && !known(r.Event) {
+		if c.parts.leads || r.Epoch > 0 && !known(r.Event) {
 			c.wrong(r, KindBatch, "it stands alone: a leader appends in batches that a pass begins")
 		}
 		return
@@ -52,12 +53,12 @@ func (c *checker) checkAppend(r *events.Recorded) {
 	}
 	b := c.batch
 	b.size++
-	if n, err := strconv.Atoi(one(r, events.HeaderBatchSeq)); err != nil || n != b.size {
-		c.wrong(r, KindBatch, "it is message %q of its batch, and stands where the %d. has to: one is missing, added or moved", one(r, events.HeaderBatchSeq), b.size)
+	if n, err := strconv.Atoi(one(h.BatchSeq)); err != nil || n != b.size {
+		c.wrong(r, KindBatch, "it is message %q of its batch, and stands where the %d. has to: one is missing, added or moved", one(h.BatchSeq), b.size)
 	}
 	c.count(r)
-	if len(r.Header[events.HeaderBatchCommit]) > 0 {
-		if commit := one(r, events.HeaderBatchCommit); commit != "1" {
+	if len(h.BatchCommit) > 0 {
+		if commit := one(h.BatchCommit); commit != "1" {
 			c.wrong(r, KindBatch, "it ends its batch with %q, not with 1", commit)
 		}
 		c.closing = true
@@ -65,8 +66,8 @@ func (c *checker) checkAppend(r *events.Recorded) {
 }
 
 // one is a header's only value; "" where it has none or several.
-func one(r *events.Recorded, name string) string {
-	if values := r.Header[name]; len(values) == 1 {
+func one(values []string) string {
+	if len(values) == 1 {
 		return values[0]
 	}
 	return ""
@@ -93,7 +94,11 @@ func (c *checker) count(r *events.Recorded) {
 		b.terminated++
 	case events.DecisionMade:
 		b.changed++
-		b.decisions[r.ID] = &decision{key: r.Key, seq: r.Seq, subject: r.Subject, open: slices.Concat(ev.Launches, ev.Terminations)}
+		d := &decision{seq: r.Seq, subject: r.Subject, open: slices.Concat(ev.Launches, ev.Terminations)}
+		if r.Key.Kind() == events.KindDecision {
+			d.domain = c.parts.domain
+		}
+		b.decisions[r.ID] = d
 	case events.HealthChanged, events.Reaped, events.DomainRemoved:
 		b.changed++
 	default:
@@ -106,21 +111,24 @@ func (c *checker) count(r *events.Recorded) {
 // act notes an action of a decision; first says that it is the decision's first, ok that
 // there is such a decision.
 func (c *checker) act(r *events.Recorded) (first, ok bool) {
-	domain, instance, _ := r.Key.Parts()
 	var d *decision
 	if c.batch != nil {
 		d = c.batch.decisions[r.CausationID]
 	}
-	if d == nil || d.key != domain.DecisionKey() {
+	if d == nil || d.domain != c.parts.domain {
 		c.wrong(r, KindDecision, "it is an action of the decision %q, which is not in its batch", r.CausationID)
 		return false, false
 	}
-	n := slices.Index(d.open, instance)
+	n := slices.Index(d.open, c.parts.name)
 	if n < 0 {
 		c.wrong(r, KindDecision, "the decision at %d did not ask for it, or has it already", d.seq)
 		return false, false
 	}
-	d.open = slices.Delete(d.open, n, n+1)
+	if n == 0 {
+		d.open = d.open[1:] // as it is where nothing is wrong; the others stay where they are
+	} else {
+		d.open = slices.Delete(d.open, n, n+1)
+	}
 	first, d.acted = !d.acted, true
 	return first, true
 }

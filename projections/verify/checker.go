@@ -18,11 +18,12 @@ type checker struct {
 	id      string    // its ce-id
 	time    time.Time // the latest timestamp
 	seed    maphash.Seed
-	last    map[uint64]uint64 // hash of a key → sequence of its last message
-	ids     map[uint64]uint64 // hash of a ce-id → its first sequence
-	batch   *batch            // nil: the last message was none of a batch, or ended one
-	closing bool              // the message that is being looked at ends it
-	sealed  uint64            // every event from here on has a seal; 0: from the first that has one
+	last    table  // hash of a key → sequence of its last message
+	ids     table  // hash of a ce-id → its first sequence
+	parts   parts  // of the message that is being looked at
+	batch   *batch // nil: the last message was none of a batch, or ended one
+	closing bool   // the message that is being looked at ends it
+	sealed  uint64 // every event from here on has a seal; 0: from the first that has one
 
 	unsealed uint64          // events without a seal before that
 	headers  map[string]bool // headers that epum does not write and that were told of
@@ -30,9 +31,23 @@ type checker struct {
 
 func newChecker(sealed uint64, report func(Finding) error) *checker {
 	return &checker{
-		state: events.NewState(), report: report, seed: maphash.MakeSeed(),
-		last: map[uint64]uint64{}, ids: map[uint64]uint64{}, sealed: sealed, headers: map[string]bool{},
+		state: events.NewState(), report: report, seed: maphash.MakeSeed(), sealed: sealed, headers: map[string]bool{},
 	}
+}
+
+// parts are what most checks of a message need of it.
+type parts struct {
+	headers events.Headers
+	domain  events.DomainID // of its key, as Key.Parts gives them
+	name    string
+	ok      bool
+	leads   bool // only a leader appends an event of its type
+}
+
+// read takes a message apart.
+func (c *checker) read(r *events.Recorded) {
+	c.parts.headers, c.parts.leads = events.ReadHeaders(r.Header), leadersOwn(r.Type)
+	c.parts.domain, c.parts.name, c.parts.ok = r.Key.Parts()
 }
 
 // check looks at a message and folds it. Its error is that of report.
@@ -50,12 +65,11 @@ func (c *checker) check(r *events.Recorded) error {
 	if _, foreign := r.Event.(events.Foreign); foreign {
 		c.checkForeign(r)
 	} else {
+		c.read(r)
 		c.checkMessage(r)
 		c.checkEvent(r)
 	}
-	if r.Key != "" {
-		c.last[c.hash(string(r.Key))] = r.Seq
-	}
+	c.note(r)
 	events.Apply(c.state, r.Envelope, r.Event)
 	return c.err
 }
@@ -64,12 +78,18 @@ func (c *checker) check(r *events.Recorded) error {
 // report.
 func (c *checker) keep(r *events.Recorded) error {
 	if _, foreign := r.Event.(events.Foreign); !foreign {
+		c.read(r)
 		c.checkMessage(r)
 	}
-	if r.Key != "" {
-		c.last[c.hash(string(r.Key))] = r.Seq
-	}
+	c.note(r)
 	return c.err
+}
+
+// note notes that a message is the last one of its key.
+func (c *checker) note(r *events.Recorded) {
+	if r.Key != "" {
+		*c.last.at(c.hash(string(r.Key))) = r.Seq
+	}
 }
 
 // begin goes on behind a state, whose last event has an id.
@@ -109,7 +129,7 @@ func (c *checker) warn(r *events.Recorded, kind Kind, do, format string, args ..
 func (c *checker) hash(text string) uint64 { return maphash.String(c.seed, text) }
 
 // lastOf is the sequence of a key's last message; 0: there is none.
-func (c *checker) lastOf(k events.Key) uint64 { return c.last[c.hash(string(k))] }
+func (c *checker) lastOf(k events.Key) uint64 { return c.last.get(c.hash(string(k))) }
 
 // copied are the headers that a server adds to the copy of a message.
 var copied = []string{events.HeaderStream, "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"}
@@ -142,7 +162,8 @@ func (c *checker) checkForeign(r *events.Recorded) {
 
 // checkMessage looks at an event's message: is it whole, and the only one?
 func (c *checker) checkMessage(r *events.Recorded) {
-	for _, name := range c.checkSeal(r) {
+	c.checkSeal(r)
+	for _, name := range c.parts.headers.Others {
 		if !c.headers[name] {
 			c.headers[name] = true
 			c.warn(r, KindHeader, "nothing, if you know who adds it", "it has the header %q, which epum does not write; others with it are not listed", name)
@@ -152,31 +173,30 @@ func (c *checker) checkMessage(r *events.Recorded) {
 		c.wrong(r, KindDoubled, "it has no %s", events.HeaderID)
 		return
 	}
-	h := c.hash(r.ID)
-	if first, twice := c.ids[h]; twice {
-		c.wrong(r, KindDoubled, "it has the %s of event %d: %s", events.HeaderID, first, r.ID)
+	first := c.ids.at(c.hash(r.ID))
+	if *first > 0 {
+		c.wrong(r, KindDoubled, "it has the %s of event %d: %s", events.HeaderID, *first, r.ID)
 		return
 	}
-	c.ids[h] = r.Seq
+	*first = r.Seq
 }
 
-// checkSeal gives the headers that epum does not write.
-func (c *checker) checkSeal(r *events.Recorded) (others []string) {
-	has, intact, others := r.Sealed()
+// checkSeal checks that a message is as it was appended.
+func (c *checker) checkSeal(r *events.Recorded) {
+	has, intact := r.Sealed(&c.parts.headers)
 	switch {
 	case intact:
 		if c.sealed == 0 {
 			c.sealed = r.Seq
 		}
 	case has:
-		c.wrong(r, KindSeal, "its seal is %q, which is not that of its subject, headers and body: one of them was altered", strings.Join(r.Header[events.HeaderSeal], ", "))
+		c.wrong(r, KindSeal, "its seal is %q, which is not that of its subject, headers and body: one of them was altered", strings.Join(c.parts.headers.Seal, ", "))
 	case c.sealed > 0 && r.Seq >= c.sealed:
 		c.find(finding(KindSeal, r.Seq, r.Subject, restore+"; where a process of an older epum ran beside newer ones, say with --sealed-from when it ended",
 			"it has no seal; events are sealed from %d on", c.sealed))
 	default:
 		c.unsealed++
 	}
-	return others
 }
 
 // checkEvent looks at what an event says, and at its place in the log.

@@ -9,14 +9,14 @@ import (
 
 // checkEpoch checks that an event is of the leader that the log has, if it is a leader's.
 func (c *checker) checkEpoch(r *events.Recorded) {
-	epoch, leads := c.state.Leader().Epoch, leadersOwn[r.Type]
+	epoch, leads, text := c.state.Leader().Epoch, c.parts.leads, c.parts.headers.CEEpoch
 	switch {
 	case leads && r.Epoch == 0:
 		c.wrong(r, KindEpoch, "only a leader appends %s, and it has no %s", r.Type, events.HeaderCEEpoch)
 	case r.Epoch > 0 && r.Epoch != epoch:
 		c.wrong(r, KindEpoch, "it is of the leader that was elected at %d, and the last election before it is %d: that one was deposed", r.Epoch, epoch)
-	case !leads && len(r.Header[events.HeaderCEEpoch]) > 0 && known(r.Event):
-		c.wrong(r, KindEpoch, "no leader appends %s, and it has the %s %s", r.Type, events.HeaderCEEpoch, r.Header[events.HeaderCEEpoch][0])
+	case !leads && len(text) > 0 && known(r.Event):
+		c.wrong(r, KindEpoch, "no leader appends %s, and it has the %s %s", r.Type, events.HeaderCEEpoch, text[0])
 	}
 }
 
@@ -26,10 +26,14 @@ func known(ev events.Event) bool {
 	return !unknown || u.Err != nil
 }
 
-// leadersOwn are the types of events that only a leader appends.
-var leadersOwn = map[string]bool{
-	events.TypeDomainRemoved: true, events.TypeLaunchRequested: true, events.TypeTerminateRequested: true, events.TypeHealthChanged: true,
-	events.TypeReaped: true, events.TypeDecisionMade: true, events.TypePassCommitted: true,
+// leadersOwn reports whether only a leader appends events of a type.
+func leadersOwn(typ string) bool {
+	switch typ {
+	case events.TypeDomainRemoved, events.TypeLaunchRequested, events.TypeTerminateRequested, events.TypeHealthChanged,
+		events.TypeReaped, events.TypeDecisionMade, events.TypePassCommitted:
+		return true
+	}
+	return false
 }
 
 // rule is the guard that an event has to have (design §6).
@@ -46,12 +50,11 @@ func (c *checker) ruleOf(r *events.Recorded) rule {
 		return rule{key: events.LeaderKey}
 	case events.TypeLaunchRequested, events.TypeTerminateRequested:
 		first, ok := c.act(r)
-		domain, _, named := r.Key.Parts()
 		switch {
-		case !ok || !named:
+		case !ok || !c.parts.ok:
 			return rule{} // that is a finding of its own
 		case first:
-			return rule{key: domain.Key()}
+			return rule{key: c.parts.domain.Key()}
 		case r.Type == events.TypeTerminateRequested:
 			return rule{none: true}
 		}
@@ -63,7 +66,7 @@ func (c *checker) ruleOf(r *events.Recorded) rule {
 // checkGuard checks that an event has the guard that it must have.
 func (c *checker) checkGuard(r *events.Recorded) {
 	want := c.ruleOf(r)
-	text := r.Header[events.HeaderGuard]
+	text := c.parts.headers.Guard
 	switch {
 	case want.none && len(text) > 0:
 		c.wrong(r, KindGuard, "it has a guard, which a further termination of a decision has not")
@@ -79,7 +82,7 @@ func (c *checker) checkGuard(r *events.Recorded) {
 // there before its append.
 func (c *checker) checkExpected(r *events.Recorded, want rule, text []string) {
 	seq, err := strconv.ParseUint(text[0], 10, 64)
-	key := guardKey(r)
+	key := c.guardKey(r)
 	switch last := c.lastOf(key); {
 	case err != nil || len(text) > 1:
 		c.wrong(r, KindGuard, "its guard is no number: %q", text)
@@ -97,8 +100,8 @@ func (c *checker) checkExpected(r *events.Recorded, want rule, text []string) {
 }
 
 // guardKey is the key that a guard is on.
-func guardKey(r *events.Recorded) events.Key {
-	other := r.Header[events.HeaderGuardSubject]
+func (c *checker) guardKey(r *events.Recorded) events.Key {
+	other := c.parts.headers.GuardSubject
 	if len(other) == 0 {
 		return r.Key
 	}

@@ -8,25 +8,17 @@ import (
 
 // checkTransition checks that an event can happen to its aggregate as the fold has it.
 func (c *checker) checkTransition(r *events.Recorded) {
-	domain, name, ok := r.Key.Parts()
-	if !ok {
+	if !c.parts.ok {
 		c.wrong(r, KindTransition, "its subject names no aggregate")
 		return
 	}
-	if kind := kindOf(r.Type); known(r.Event) && kind != r.Key.Kind() {
+	if kind := events.KindOf(r.Type); known(r.Event) && kind != r.Key.Kind() {
 		c.wrong(r, KindTransition, "an event of a %s on the subject of a %s", kind, r.Key.Kind())
 		return
 	}
-	if why := c.impossible(r, domain, name); why != "" {
+	if why := c.impossible(r, c.parts.domain, c.parts.name); why != "" {
 		c.wrong(r, KindTransition, "%s: %s", strings.TrimPrefix(r.Type, "epum."), why)
 	}
-}
-
-// kindOf is the kind of aggregate that a type of event is of: its second word.
-func kindOf(typ string) events.Kind {
-	_, rest, _ := strings.Cut(typ, ".")
-	kind, _, _ := strings.Cut(rest, ".")
-	return events.Kind(kind)
 }
 
 // impossible says why an event cannot have happened; "": it can.
@@ -94,11 +86,13 @@ func (c *checker) impossibleInstance(ev events.Event, domain events.DomainID, na
 	}
 	switch ev := ev.(type) {
 	case events.StateChanged:
-		return first(
-			unless(ev.State.Known(), "there is no state "+string(ev.State)),
-			unless(ev.State >= i.State, "it goes from "+string(i.State)+" back to "+string(ev.State)),
-			unless(ev.State > i.State || len(ev.Fields) > 0, "it changes nothing"),
-		)
+		switch {
+		case !ev.State.Known():
+			return "there is no state " + string(ev.State)
+		case ev.State < i.State:
+			return "it goes from " + string(i.State) + " back to " + string(ev.State)
+		}
+		return unless(ev.State > i.State || len(ev.Fields) > 0, "it changes nothing")
 	case events.HealthChanged:
 		switch ev.Health {
 		case events.HealthUnknown, events.HealthOK, events.HealthMonitorError, events.HealthProcessError, events.HealthOutOfContact,
@@ -107,7 +101,10 @@ func (c *checker) impossibleInstance(ev events.Event, domain events.DomainID, na
 		}
 		return "there is no health " + string(ev.Health)
 	case events.Reaped:
-		return unless(i.State.Terminal(), "the instance is "+string(i.State))
+		if !i.State.Terminal() {
+			return "the instance is " + string(i.State)
+		}
+		return ""
 	default: // a termination may come after any report
 		return ""
 	}
