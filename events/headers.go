@@ -11,8 +11,8 @@ type Headers struct {
 	Others []string // the names of those that no epum writes, sorted
 }
 
-// ReadHeaders gives the headers of a message, all of which it has.
-func ReadHeaders(all map[string][]string) (h Headers) {
+// Read fills in those of a message, all of which it has. h is zero before.
+func (h *Headers) Read(all map[string][]string) {
 	for name, values := range all {
 		switch name {
 		case HeaderSpecVersion:
@@ -48,5 +48,4 @@ func ReadHeaders(all map[string][]string) (h Headers) {
 		}
 	}
 	slices.Sort(h.Others)
-	return h
 }

@@ -79,7 +79,8 @@ func TestSeal_finds(t *testing.T) {
 func TestRecorded_Sealed(t *testing.T) {
 	r := recorded(t, events.Reaped{})
 	sealed := func() (has, intact bool, others []string) {
-		h := events.ReadHeaders(r.Header)
+		var h events.Headers
+		h.Read(r.Header)
 		has, intact = r.Sealed(&h)
 		return has, intact, h.Others
 	}

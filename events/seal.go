@@ -21,7 +21,8 @@ var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
 // It is 16 hex digits, of two CRC-32 (Castagnoli's and IEEE's polynomial), which most
 // processors have instructions for: together as good as one of 64 bits.
 func Seal(subject string, headers map[string][]string, body []byte) string {
-	h := ReadHeaders(headers)
+	var h Headers
+	h.Read(headers)
 	seal := sealOf(subject, &h, headers, body)
 	return string(seal[:])
 }

@@ -10,7 +10,7 @@ import (
 // batch is an atomic batch of a leader, as far as it was read.
 type batch struct {
 	id        string
-	first     *events.Recorded // its pass, without body and headers
+	first     *message // its pass, without body and headers
 	pass      events.PassCommitted
 	whole     bool // its pass was read
 	size      int  // messages
@@ -33,8 +33,8 @@ func (b *batch) wrote(seq uint64) bool { return seq >= b.first.Seq }
 
 // checkAppend puts an event into the batch it came in, and checks that this is whole and
 // one that a leader makes.
-func (c *checker) checkAppend(r *events.Recorded) {
-	h := &c.parts.headers
+func (c *checker) checkAppend(r *message) {
+	h := &r.headers
 	id := one(h.BatchID)
 	if c.batch != nil && c.batch.id != id {
 		c.leaveBatch(r)
@@ -43,7 +43,7 @@ func (c *checker) checkAppend(r *events.Recorded) {
 		if len(h.BatchSeq) > 0 || len(h.BatchCommit) > 0 {
 			c.wrong(r, KindBatch, "it has headers of a batch, and no %s", events.HeaderBatchID)
 		}
-		if c.parts.leads || r.Epoch > 0 && !known(r.Event) {
+		if r.leads || r.Epoch > 0 && !known(r.Event) {
 			c.wrong(r, KindBatch, "it stands alone: a leader appends in batches that a pass begins")
 		}
 		return
@@ -73,15 +73,15 @@ func one(values []string) string {
 	return ""
 }
 
-func (c *checker) beginBatch(r *events.Recorded, id string) {
-	c.batch = &batch{id: id, first: &events.Recorded{Envelope: r.Envelope, Subject: r.Subject}, decisions: map[string]*decision{}}
+func (c *checker) beginBatch(r *message, id string) {
+	c.batch = &batch{id: id, first: &message{Recorded: &events.Recorded{Envelope: r.Envelope, Subject: r.Subject}}, decisions: map[string]*decision{}}
 	if c.batch.pass, c.batch.whole = r.Event.(events.PassCommitted); !c.batch.whole {
 		c.wrong(r, KindBatch, "its batch does not begin with a pass")
 	}
 }
 
 // count counts what a batch does.
-func (c *checker) count(r *events.Recorded) {
+func (c *checker) count(r *message) {
 	b := c.batch
 	switch ev := r.Event.(type) {
 	case events.PassCommitted:
@@ -96,7 +96,7 @@ func (c *checker) count(r *events.Recorded) {
 		b.changed++
 		d := &decision{seq: r.Seq, subject: r.Subject, open: slices.Concat(ev.Launches, ev.Terminations)}
 		if r.Key.Kind() == events.KindDecision {
-			d.domain = c.parts.domain
+			d.domain = r.domain
 		}
 		b.decisions[r.ID] = d
 	case events.HealthChanged, events.Reaped, events.DomainRemoved:
@@ -110,16 +110,16 @@ func (c *checker) count(r *events.Recorded) {
 
 // act notes an action of a decision; first says that it is the decision's first, ok that
 // there is such a decision.
-func (c *checker) act(r *events.Recorded) (first, ok bool) {
+func (c *checker) act(r *message) (first, ok bool) {
 	var d *decision
 	if c.batch != nil {
 		d = c.batch.decisions[r.CausationID]
 	}
-	if d == nil || d.domain != c.parts.domain {
+	if d == nil || d.domain != r.domain {
 		c.wrong(r, KindDecision, "it is an action of the decision %q, which is not in its batch", r.CausationID)
 		return false, false
 	}
-	n := slices.Index(d.open, c.parts.name)
+	n := slices.Index(d.open, r.name)
 	if n < 0 {
 		c.wrong(r, KindDecision, "the decision at %d did not ask for it, or has it already", d.seq)
 		return false, false
@@ -146,7 +146,7 @@ func (c *checker) endBatch() error {
 }
 
 // leaveBatch tells of a batch that something else than its next message follows.
-func (c *checker) leaveBatch(r *events.Recorded) {
+func (c *checker) leaveBatch(r *message) {
 	if b := c.batch; b != nil {
 		c.wrong(r, KindBatch, "it stands within the batch that begins at %d, or that one's end is missing", b.first.Seq)
 		c.closeBatch()

@@ -20,7 +20,6 @@ type checker struct {
 	seed    maphash.Seed
 	last    table  // hash of a key → sequence of its last message
 	ids     table  // hash of a ce-id → its first sequence
-	parts   parts  // of the message that is being looked at
 	batch   *batch // nil: the last message was none of a batch, or ended one
 	closing bool   // the message that is being looked at ends it
 	sealed  uint64 // every event from here on has a seal; 0: from the first that has one
@@ -35,23 +34,9 @@ func newChecker(sealed uint64, report func(Finding) error) *checker {
 	}
 }
 
-// parts are what most checks of a message need of it.
-type parts struct {
-	headers events.Headers
-	domain  events.DomainID // of its key, as Key.Parts gives them
-	name    string
-	ok      bool
-	leads   bool // only a leader appends an event of its type
-}
-
-// read takes a message apart.
-func (c *checker) read(r *events.Recorded) {
-	c.parts.headers, c.parts.leads = events.ReadHeaders(r.Header), leadersOwn(r.Type)
-	c.parts.domain, c.parts.name, c.parts.ok = r.Key.Parts()
-}
-
 // check looks at a message and folds it. Its error is that of report.
-func (c *checker) check(r *events.Recorded) error {
+func (c *checker) check(rec *events.Recorded) error {
+	r := &message{Recorded: rec}
 	if r.Seq != c.seq+1 {
 		_ = c.missing(r.Seq)
 	}
@@ -65,7 +50,7 @@ func (c *checker) check(r *events.Recorded) error {
 	if _, foreign := r.Event.(events.Foreign); foreign {
 		c.checkForeign(r)
 	} else {
-		c.read(r)
+		r.read()
 		c.checkMessage(r)
 		c.checkEvent(r)
 	}
@@ -76,9 +61,10 @@ func (c *checker) check(r *events.Recorded) error {
 
 // keep looks at a message that was left where others were purged. Its error is that of
 // report.
-func (c *checker) keep(r *events.Recorded) error {
+func (c *checker) keep(rec *events.Recorded) error {
+	r := &message{Recorded: rec}
 	if _, foreign := r.Event.(events.Foreign); !foreign {
-		c.read(r)
+		r.read()
 		c.checkMessage(r)
 	}
 	c.note(r)
@@ -86,7 +72,7 @@ func (c *checker) keep(r *events.Recorded) error {
 }
 
 // note notes that a message is the last one of its key.
-func (c *checker) note(r *events.Recorded) {
+func (c *checker) note(r *message) {
 	if r.Key != "" {
 		*c.last.at(c.hash(string(r.Key))) = r.Seq
 	}
@@ -116,11 +102,11 @@ func (c *checker) find(f Finding) {
 }
 
 // wrong tells of what is wrong with a message.
-func (c *checker) wrong(r *events.Recorded, kind Kind, format string, args ...any) {
+func (c *checker) wrong(r *message, kind Kind, format string, args ...any) {
 	c.find(finding(kind, r.Seq, r.Subject, restore, format, args...))
 }
 
-func (c *checker) warn(r *events.Recorded, kind Kind, do, format string, args ...any) {
+func (c *checker) warn(r *message, kind Kind, do, format string, args ...any) {
 	f := finding(kind, r.Seq, r.Subject, do, format, args...)
 	f.Warning = true
 	c.find(f)
@@ -136,7 +122,7 @@ var copied = []string{events.HeaderStream, "Nats-Subject", "Nats-Sequence", "Nat
 
 // checkForeign looks at a message that no fold reads. One that says a part of what an
 // event says was an event.
-func (c *checker) checkForeign(r *events.Recorded) {
+func (c *checker) checkForeign(r *message) {
 	c.leaveBatch(r)
 	switch {
 	case events.Copied(r.Header):
@@ -161,9 +147,9 @@ func (c *checker) checkForeign(r *events.Recorded) {
 }
 
 // checkMessage looks at an event's message: is it whole, and the only one?
-func (c *checker) checkMessage(r *events.Recorded) {
+func (c *checker) checkMessage(r *message) {
 	c.checkSeal(r)
-	for _, name := range c.parts.headers.Others {
+	for _, name := range r.headers.Others {
 		if !c.headers[name] {
 			c.headers[name] = true
 			c.warn(r, KindHeader, "nothing, if you know who adds it", "it has the header %q, which epum does not write; others with it are not listed", name)
@@ -182,15 +168,15 @@ func (c *checker) checkMessage(r *events.Recorded) {
 }
 
 // checkSeal checks that a message is as it was appended.
-func (c *checker) checkSeal(r *events.Recorded) {
-	has, intact := r.Sealed(&c.parts.headers)
+func (c *checker) checkSeal(r *message) {
+	has, intact := r.Sealed(&r.headers)
 	switch {
 	case intact:
 		if c.sealed == 0 {
 			c.sealed = r.Seq
 		}
 	case has:
-		c.wrong(r, KindSeal, "its seal is %q, which is not that of its subject, headers and body: one of them was altered", strings.Join(c.parts.headers.Seal, ", "))
+		c.wrong(r, KindSeal, "its seal is %q, which is not that of its subject, headers and body: one of them was altered", strings.Join(r.headers.Seal, ", "))
 	case c.sealed > 0 && r.Seq >= c.sealed:
 		c.find(finding(KindSeal, r.Seq, r.Subject, restore+"; where a process of an older epum ran beside newer ones, say with --sealed-from when it ended",
 			"it has no seal; events are sealed from %d on", c.sealed))
@@ -200,7 +186,7 @@ func (c *checker) checkSeal(r *events.Recorded) {
 }
 
 // checkEvent looks at what an event says, and at its place in the log.
-func (c *checker) checkEvent(r *events.Recorded) {
+func (c *checker) checkEvent(r *message) {
 	if u, unknown := r.Event.(events.Unknown); unknown && u.Err != nil {
 		c.wrong(r, KindDecode, "the body of this %s cannot be read: %v", u.Name, u.Err)
 	} else if unknown {

@@ -8,8 +8,8 @@ import (
 )
 
 // checkEpoch checks that an event is of the leader that the log has, if it is a leader's.
-func (c *checker) checkEpoch(r *events.Recorded) {
-	epoch, leads, text := c.state.Leader().Epoch, c.parts.leads, c.parts.headers.CEEpoch
+func (c *checker) checkEpoch(r *message) {
+	epoch, leads, text := c.state.Leader().Epoch, r.leads, r.headers.CEEpoch
 	switch {
 	case leads && r.Epoch == 0:
 		c.wrong(r, KindEpoch, "only a leader appends %s, and it has no %s", r.Type, events.HeaderCEEpoch)
@@ -44,17 +44,17 @@ type rule struct {
 }
 
 // ruleOf is the rule for an event. It notes which decision an action is of.
-func (c *checker) ruleOf(r *events.Recorded) rule {
+func (c *checker) ruleOf(r *message) rule {
 	switch r.Type {
 	case events.TypePassCommitted:
 		return rule{key: events.LeaderKey}
 	case events.TypeLaunchRequested, events.TypeTerminateRequested:
 		first, ok := c.act(r)
 		switch {
-		case !ok || !c.parts.ok:
+		case !ok || !r.named:
 			return rule{} // that is a finding of its own
 		case first:
-			return rule{key: c.parts.domain.Key()}
+			return rule{key: r.domain.Key()}
 		case r.Type == events.TypeTerminateRequested:
 			return rule{none: true}
 		}
@@ -64,9 +64,9 @@ func (c *checker) ruleOf(r *events.Recorded) rule {
 }
 
 // checkGuard checks that an event has the guard that it must have.
-func (c *checker) checkGuard(r *events.Recorded) {
+func (c *checker) checkGuard(r *message) {
 	want := c.ruleOf(r)
-	text := c.parts.headers.Guard
+	text := r.headers.Guard
 	switch {
 	case want.none && len(text) > 0:
 		c.wrong(r, KindGuard, "it has a guard, which a further termination of a decision has not")
@@ -80,7 +80,7 @@ func (c *checker) checkGuard(r *events.Recorded) {
 
 // checkExpected checks that a guard is on what it has to be on, and names the last message
 // there before its append.
-func (c *checker) checkExpected(r *events.Recorded, want rule, text []string) {
+func (c *checker) checkExpected(r *message, want rule, text []string) {
 	seq, err := strconv.ParseUint(text[0], 10, 64)
 	key := c.guardKey(r)
 	switch last := c.lastOf(key); {
@@ -100,8 +100,8 @@ func (c *checker) checkExpected(r *events.Recorded, want rule, text []string) {
 }
 
 // guardKey is the key that a guard is on.
-func (c *checker) guardKey(r *events.Recorded) events.Key {
-	other := c.parts.headers.GuardSubject
+func (c *checker) guardKey(r *message) events.Key {
+	other := r.headers.GuardSubject
 	if len(other) == 0 {
 		return r.Key
 	}

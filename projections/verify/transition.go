@@ -7,8 +7,8 @@ import (
 )
 
 // checkTransition checks that an event can happen to its aggregate as the fold has it.
-func (c *checker) checkTransition(r *events.Recorded) {
-	if !c.parts.ok {
+func (c *checker) checkTransition(r *message) {
+	if !r.named {
 		c.wrong(r, KindTransition, "its subject names no aggregate")
 		return
 	}
@@ -16,13 +16,13 @@ func (c *checker) checkTransition(r *events.Recorded) {
 		c.wrong(r, KindTransition, "an event of a %s on the subject of a %s", kind, r.Key.Kind())
 		return
 	}
-	if why := c.impossible(r, c.parts.domain, c.parts.name); why != "" {
+	if why := c.impossible(r, r.domain, r.name); why != "" {
 		c.wrong(r, KindTransition, "%s: %s", strings.TrimPrefix(r.Type, "epum."), why)
 	}
 }
 
 // impossible says why an event cannot have happened; "": it can.
-func (c *checker) impossible(r *events.Recorded, domain events.DomainID, name string) string {
+func (c *checker) impossible(r *message, domain events.DomainID, name string) string {
 	switch ev := r.Event.(type) {
 	case events.DefinitionAdded:
 		return unless(c.state.Definition(name) == nil, "the definition exists")
@@ -59,7 +59,7 @@ func impossibleDomain(d *events.Domain, ev events.Event, instances int) string {
 	}
 }
 
-func (c *checker) impossibleDecision(r *events.Recorded, ev events.DecisionMade, domain events.DomainID) string {
+func (c *checker) impossibleDecision(r *message, ev events.DecisionMade, domain events.DomainID) string {
 	d := c.state.Domain(domain)
 	if d == nil {
 		return "there is no such domain"
