@@ -150,11 +150,12 @@ func (s *State) Look(id DomainID) (*Domain, *Decision, []*Instance) {
 	return nil, nil, nil
 }
 
-// Instance gives an instance by its id alone; nil where there is none.
+// Instance gives an instance by its id alone, which is nobody else's; nil where there is
+// none.
 func (s *State) Instance(id string) *Instance { return s.instances[id] }
 
-// instanceOf gives an instance of a domain; nil where there is none. Ids are nobody
-// else's, but a log may be anything: there the same one may stand in another domain, too.
+// instanceOf gives an instance of a domain; nil where there is none. A log may be
+// anything: in a wrong one the same id may stand in another domain, too.
 func (s *State) instanceOf(domain DomainID, id string) *Instance {
 	if i := s.instances[id]; i != nil && i.Domain == domain {
 		return i

@@ -115,13 +115,13 @@ func (l *Log) message(d events.Draft, now string, more int) (*nats.Msg, error) {
 		}
 	}
 	guarded := d.Guard != (events.Guard{}) && !unguarded(d)
-	own := 7 // those that each event has
+	const always = 7 // headers that each event has
 	for _, has := range []bool{d.CausationID != "", d.Epoch > 0, guarded, guarded && d.Guard.Key != d.Key} {
 		if has {
-			own++
+			more++
 		}
 	}
-	h := newHeaders(own + more)
+	h := newHeaders(always + more)
 	h.set(events.HeaderSpecVersion, events.SpecVersion)
 	h.set(events.HeaderID, d.ID)
 	h.set(events.HeaderSource, l.source)

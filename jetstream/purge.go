@@ -64,17 +64,17 @@ func (l *Log) PurgeBefore(ctx context.Context, key events.Key, seq uint64) error
 	return nil
 }
 
-// purge sends a request for a purge until it is answered, and gives how long the answer
-// took.
+// purge sends a request for a purge until it is answered, and gives how long the server
+// took, from when it was first asked and did not refuse.
 func (l *Log) purge(ctx context.Context, request any) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, purgePatience)
 	defer cancel()
 	pause := newPause(50*time.Millisecond, time.Second)
+	began := time.Now()
 	for {
 		var answer struct {
 			Error *apiError `json:"error"`
 		}
-		began := time.Now()
 		err := askAPIFor(ctx, purgeAgain, l.nc, "STREAM.PURGE."+l.stream, request, &answer)
 		if api := answer.Error; err == nil && api != nil {
 			if err = api; api.ErrCode == codeClusterUnavailable || api.ErrCode == codeNotLeader {
@@ -83,6 +83,9 @@ func (l *Log) purge(ctx context.Context, request any) (took time.Duration, err e
 		}
 		if !noQuorum(err) || !pause.wait(ctx) {
 			return time.Since(began), err
+		}
+		if answer.Error != nil { // it was not even begun
+			began = time.Now()
 		}
 	}
 }
@@ -93,6 +96,14 @@ func (l *Log) purge(ctx context.Context, request any) (took time.Duration, err e
 func (n *Notices) Untold(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestPatience)
 	defer cancel()
+	// How many are pending is no measure: the consumer hears late of what has come.
+	last, err := readStored(ctx, n.nc, get{stream: n.stream, Last: n.config().FilterSubject})
+	if notFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up the last event that concerns subscribers: %w", err)
+	}
 	c, err := n.js.Consumer(ctx, n.stream, notifyConsumer)
 	if errors.Is(err, natsjs.ErrConsumerNotFound) {
 		return 0, nil
@@ -103,9 +114,9 @@ func (n *Notices) Untold(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look up the consumer of notifications: %w", err)
 	}
-	info := c.CachedInfo()
-	if info.NumPending == 0 && info.NumAckPending == 0 {
+	floor := c.CachedInfo().AckFloor.Stream
+	if floor >= last.Seq {
 		return 0, nil
 	}
-	return info.AckFloor.Stream + 1, nil
+	return floor + 1, nil
 }

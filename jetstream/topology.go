@@ -34,10 +34,10 @@ const (
 	mostSamples = 200
 	// mostSampleBytes is the largest pushed sample, its headers counted.
 	mostSampleBytes = 4 << 10
-	// shadowsKept is how long the decisions of shadows are kept, and mostShadows how many
-	// of a domain. There is no limit in bytes: the server would set that much room aside,
-	// which a small one does not have.
-	shadowsKept = 30 * 24 * time.Hour
+	// mostShadows is how many decisions of shadows are kept of a domain. None goes by its
+	// age, since the last one holds for as long as a shadow wants the same; and there is no
+	// limit in bytes: the server would set that much room aside, which a small one does
+	// not have.
 	mostShadows = 10_000
 	// leaseMarkerTTL is how long the marker of an expired lease stays. The
 	// server allows no less.
@@ -205,7 +205,7 @@ func topology(cfg Config) streamConfigs {
 	shadow := stream(events.StreamShadow)
 	shadow.Description = "epum: what second engines have decided alongside"
 	shadow.Subjects = []string{p.AllShadows()}
-	shadow.MaxAge, shadow.MaxMsgsPerSubject = shadowsKept, mostShadows
+	shadow.MaxMsgsPerSubject = mostShadows
 
 	state := bucketStream(cfg, events.BucketState)
 	state.Description = "epum: the documents"

@@ -53,7 +53,7 @@ func TestOpen(t *testing.T) {
 		if sensor := rawStream(t, nc, "epum_sensor").CachedInfo().Config; sensor.Subjects[0] != "epum.sensor.*.*.*.*" || sensor.MaxAge != 24*time.Hour || sensor.MaxMsgsPerSubject != 200 {
 			t.Errorf("%+v", sensor)
 		}
-		if shadow := rawStream(t, nc, "epum_shadow").CachedInfo().Config; shadow.MaxAge != 30*24*time.Hour || shadow.MaxMsgsPerSubject != 10_000 || shadow.Discard != natsjs.DiscardOld {
+		if shadow := rawStream(t, nc, "epum_shadow").CachedInfo().Config; shadow.MaxAge != 0 || shadow.MaxMsgsPerSubject != 10_000 || shadow.Discard != natsjs.DiscardOld {
 			t.Errorf("%+v", shadow)
 		}
 		if samples := rawStream(t, nc, "KV_epum_samples").CachedInfo().Config; samples.MaxAge != 24*time.Hour || samples.MaxMsgsPerSubject != 1 || !samples.AllowMsgTTL {

@@ -172,8 +172,10 @@ func (e *epum) documents() map[events.Key]string {
 	docs := map[events.Key]string{}
 	for {
 		select {
-		case entry := <-entries.Updates():
+		case entry, open := <-entries.Updates():
 			switch {
+			case !open:
+				e.t.Fatalf("of the bucket's documents only %d came", len(docs))
 			case entry == nil:
 				delete(docs, events.CheckpointKey)
 				return docs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +31,10 @@ func TestShadow_Readings(t *testing.T) {
 	e.do("al", commands.AddDefinition{DefinitionID: "d"}, commands.AddDomain{DomainID: "web", DefinitionID: "d", Config: engineConf("sensor", conf)})
 	e.comesTo("al", "web", 1)
 	e.push("al", "web", "-", "load", 50)
-	e.comesTo("al", "web", 1)
+	eventually(t, "the leader has read it", func() bool {
+		e.decide()
+		return slices.Equal(series(e.describe("al", "web").SensorData, "load"), []float64{50})
+	})
 
 	over := events.Config{EngineConf: section(map[string]any{"scale_up_threshold": 40})}
 	first := e.shadow("al", "web", over)
@@ -52,8 +56,8 @@ func TestShadow_Readings(t *testing.T) {
 	second.stop(t)
 }
 
-// TestShadow_RecordsGone: a shadow whose records are gone, since they get only so old, goes
-// on; another shadow still takes its place.
+// TestShadow_RecordsGone: a shadow whose records somebody purges goes on; another shadow
+// still takes its place.
 func TestShadow_RecordsGone(t *testing.T) {
 	t.Parallel()
 	e := newEpum(t)

@@ -54,8 +54,7 @@ type Records interface {
 	// Last gives the sequence and the body of a domain's last record;
 	// projections.ErrNotFound where there is none.
 	Last(ctx context.Context, domain events.DomainID) (uint64, []byte, error)
-	// Read calls each with all records of a domain that there are, in order. They are
-	// kept for some time, and there may be none of what a shadow has decided before.
+	// Read calls each with all records of a domain that there are, in order: the newest.
 	Read(ctx context.Context, domain events.DomainID, each func(stored time.Time, body []byte) error) error
 }
 
@@ -325,7 +324,7 @@ func (s *shadow) record(ctx context.Context, r *Record, id string) error {
 	}
 	seq, err := s.Records.Append(ctx, s.Domain, id, body, s.lastSeq)
 	conflict, ok := errors.AsType[*events.ConflictError](err)
-	if ok && conflict.Got == 0 && s.lastSeq > 0 { // the last one was as old as records get
+	if ok && conflict.Got == 0 && s.lastSeq > 0 { // somebody has purged them
 		seq, err = s.Records.Append(ctx, s.Domain, id, body, 0)
 		_, ok = errors.AsType[*events.ConflictError](err)
 	}

@@ -115,7 +115,7 @@ func (c *checker) act(r *message) (first, ok bool) {
 	if c.batch != nil {
 		d = c.batch.decisions[r.CausationID]
 	}
-	if d == nil || d.domain != r.domain {
+	if d == nil || d.domain != r.domain || r.Key.Kind() != events.KindInstance {
 		c.wrong(r, KindDecision, "it is an action of the decision %q, which is not in its batch", r.CausationID)
 		return false, false
 	}

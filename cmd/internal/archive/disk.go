@@ -72,8 +72,12 @@ func (d *disk) make(dir string) error {
 		}
 		return nil
 	})
-	if err == nil {
-		err = d.change("sync-parent", func() error { return syncDir(parent) })
+	if err != nil {
+		return err
+	}
+	err = d.change("sync-parent", func() error { return syncDir(parent) })
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // as above
 	}
 	return err
 }

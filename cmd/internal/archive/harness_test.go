@@ -89,18 +89,24 @@ func (w *world) read() {
 // told says that all subscribers were told of all.
 func (w *world) told() {
 	w.t.Helper()
-	for {
+	for deadline := time.Now().Add(time.Minute); ; {
 		batch, err := w.cell.Notices().Fetch(w.t.Context(), 0)
 		if err != nil {
 			w.t.Fatal(err)
-		}
-		if len(batch) == 0 {
-			break
 		}
 		for _, n := range batch {
 			if err := n.Done(); err != nil {
 				w.t.Fatal(err)
 			}
+		}
+		untold, err := w.cell.Notices().Untold(w.t.Context()) // the queue may give late what the log has
+		switch {
+		case err != nil:
+			w.t.Fatal(err)
+		case untold == 0:
+			return
+		case time.Now().After(deadline):
+			w.t.Fatalf("subscribers were not told of what happened from %d on", untold)
 		}
 	}
 }
