@@ -25,7 +25,7 @@ func TestHeaders(t *testing.T) {
 	h.Read(all)
 	found := map[string]bool{}
 	for n := range reflect.TypeFor[events.Headers]().NumField() {
-		if values, ok := reflect.ValueOf(h).Field(n).Interface().([]string); ok && len(values) == 1 {
+		if values, ok := reflect.TypeAssert[[]string](reflect.ValueOf(h).Field(n)); ok && len(values) == 1 {
 			found[values[0]] = true
 		}
 	}
