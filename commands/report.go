@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -164,20 +165,23 @@ func decodeReport(nodeID string, body []byte) (*report, error) {
 	malformed := func(format string, args ...any) (*report, error) {
 		return nil, &events.DeadLetterError{Reason: fmt.Sprintf(format, args...)}
 	}
-	compact := jsontext.Value(body).Clone()
-	if compact.Kind() != '{' {
+	if jsontext.Value(body).Kind() != '{' {
 		return malformed("the report is no JSON object")
 	}
-	if err := compact.Compact(); err != nil {
-		return malformed("the report is no JSON object: %v", err)
-	}
-	form, err := ReadForm(compact)
+	form, err := ReadForm(body)
 	if err != nil {
 		return malformed("the report is malformed: %s", AsError(err).Message)
 	}
 	fields := make([]events.Field, len(form.fields))
 	for n, f := range form.fields {
-		fields[n] = events.Field{Name: f.name, Value: f.value}
+		value := jsontext.Value(f.value)
+		if bytes.ContainsAny(value, " \t\r\n") {
+			value = value.Clone()
+			if err := value.Compact(); err != nil {
+				return malformed("the report is malformed: %s: %v", f.name, err)
+			}
+		}
+		fields[n] = events.Field{Name: f.name, Value: json.RawMessage(value)}
 	}
 	rep := &report{fields: events.SortedFields(fields)}
 	rep.nodeID, _ = form.text("node_id")

@@ -18,6 +18,10 @@ const (
 	PassReap   = "reap"
 )
 
+// changePause lies between two looks at what has changed: under load many changes are
+// looked at together.
+const changePause = 2 * time.Millisecond
+
 // Result is what a pass did.
 type Result struct {
 	Pass       string
@@ -180,18 +184,25 @@ func (t *Term) loop(ctx context.Context, decisions *projections.Feed) error {
 			return err
 		}
 	}
+	var woken time.Time // by a change, the last time
 	for {
 		if err := t.flush(ctx); err != nil {
 			return err
 		}
 		var err error
-		timer := time.NewTimer(t.nextDue())
+		due, decide, note := t.nextDue(), decisions.Ready(), t.changes.Ready()
+		if rest := changePause - time.Since(woken); rest > 0 {
+			due, decide, note = min(due, rest), nil, nil
+		}
+		timer := time.NewTimer(due)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-decisions.Ready():
+		case <-decide:
+			woken = time.Now()
 			err = t.onChange(ctx, decisions)
-		case <-t.changes.Ready():
+		case <-note:
+			woken = time.Now()
 		case <-t.doctor.ready:
 			err = t.treat(ctx)
 		case <-t.inputs.ready:
