@@ -189,12 +189,10 @@ func BenchmarkEngine_Decide(b *testing.B) {
 		b.Fatal(err)
 	}
 	v := large()
-	b.ReportAllocs()
-	for b.Loop() {
-		if d, err := e.Decide(v); err != nil || len(d.Terminations) != 10 {
-			b.Fatalf("%+v, %v", d, err)
-		}
+	if d := enginetest.Decided(b, e, v); len(d.Terminations) != 10 {
+		b.Fatalf("%+v", d)
 	}
+	enginetest.Measure(b, e, v)
 }
 
 // BenchmarkEncodeView writes the question about 1,000 instances.

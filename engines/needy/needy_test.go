@@ -187,10 +187,7 @@ func BenchmarkEngine_Decide(b *testing.B) {
 	for name, text := range map[string]string{"at rest": `"preserve_n":1000`, "out of values": `"preserve_n":1001` + unique} {
 		b.Run(name, func(b *testing.B) {
 			e := enginetest.Made(b, needy.Kind(), conf(text), nil)
-			b.ReportAllocs()
-			for b.Loop() {
-				enginetest.Decided(b, e, v)
-			}
+			enginetest.Measure(b, e, v)
 		})
 	}
 }

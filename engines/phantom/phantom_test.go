@@ -134,7 +134,5 @@ func TestEngine_DecideProperties(t *testing.T) {
 // BenchmarkEngine_Decide decides over 1,000 instances, ten too many.
 func BenchmarkEngine_Decide(b *testing.B) {
 	e, v := enginetest.Made(b, phantom.Kind(), conf(990, ""), nil), &engines.View{Instances: enginetest.Running(1000), MaxActions: enginetest.Many}
-	for b.Loop() {
-		enginetest.Decided(b, e, v)
-	}
+	enginetest.Measure(b, e, v)
 }

@@ -306,12 +306,7 @@ func BenchmarkEngine_Decide(b *testing.B) {
 		b.Fatal(err)
 	}
 	view := w.View()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := e.Decide(view); err != nil {
-			b.Fatal(err)
-		}
-	}
+	enginetest.Measure(b, e, view)
 }
 
 // BenchmarkEngine_DecideManyEntries: as many as there may be, that rarely fire.
@@ -322,9 +317,5 @@ func BenchmarkEngine_DecideManyEntries(b *testing.B) {
 		b.Fatal(err)
 	}
 	view := w.View()
-	for b.Loop() {
-		if _, err := e.Decide(view); err != nil {
-			b.Fatal(err)
-		}
-	}
+	enginetest.Measure(b, e, view)
 }

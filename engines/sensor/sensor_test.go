@@ -245,10 +245,7 @@ func BenchmarkEngine_Decide(b *testing.B) {
 		v.Readings = loads(values...)
 		e := engine(b, scaling(`"minimum_vms":1,"scale_up_n_vms":50,"scale_down_n_vms":50`))
 		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				enginetest.Decided(b, e, v)
-			}
+			enginetest.Measure(b, e, v)
 		})
 	}
 }

@@ -205,10 +205,5 @@ func TestEngine_DecideProperties(t *testing.T) {
 func BenchmarkEngine_Decide(b *testing.B) {
 	e := enginetest.Made(b, simplest.Kind(simplest.DefaultSite), `{"preserve_n":990}`, nil)
 	v := &engines.View{MaxActions: enginetest.Many, Instances: enginetest.Running(1000)}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := e.Decide(v); err != nil {
-			b.Fatal(err)
-		}
-	}
+	enginetest.Measure(b, e, v)
 }

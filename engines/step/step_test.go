@@ -228,10 +228,5 @@ func BenchmarkEngine_Decide(b *testing.B) {
 		b.Fatal(err)
 	}
 	view := w.View()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := e.Decide(view); err != nil {
-			b.Fatal(err)
-		}
-	}
+	enginetest.Measure(b, e, view)
 }
