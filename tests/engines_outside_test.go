@@ -29,12 +29,19 @@ func TestEngines_OutsideUnsound(t *testing.T) {
 	e.outside("web", map[string]any{"timeout": 0.2})
 	stays := func(why string) {
 		t.Helper()
-		if r := e.decide(); r.Launched+r.Terminated != 0 {
-			t.Errorf("%+v", r)
-		}
-		if d := e.lastDecision("al", "web"); !contains(d.Reason, why) || d.EngineState != events.EngineUnknown {
-			t.Errorf("%s: %q lacks %q", d.EngineState, d.Reason, why)
-		}
+		var last events.DecisionMade
+		defer func() {
+			if t.Failed() {
+				t.Logf("%s: %q instead of %q", last.EngineState, last.Reason, why)
+			}
+		}()
+		eventually(t, "the domain stays as it is: "+why, func() bool { // on a busy machine, an answer may come too late
+			if r := e.decide(); r.Launched+r.Terminated != 0 {
+				t.Fatalf("%+v", r)
+			}
+			last = e.lastDecision("al", "web")
+			return contains(last.Reason, why) && last.EngineState == events.EngineUnknown
+		})
 	}
 	stays("the domain stays as it is") // nobody is there
 	d := e.decider("decide.here", nil)

@@ -169,6 +169,11 @@ func TestHealth_NotMonitored(t *testing.T) {
 	e, _, ids := newRunning(t, 1, `{"boot_timeout":0.001,"missing_timeout":0.001}`)
 	e.heartbeat(ids[0], events.HealthMonitorError, "")
 	e.pass("doctor")
+	time.Sleep(time.Second) // it counts where the domain comes to be monitored soon after
+	e.pass("doctor")
+	if got := e.healths(ids[0]); len(got) > 0 {
+		t.Errorf("not monitored, and on record are %s", got)
+	}
 	e.do("al", commands.ReconfigureDomain{DomainID: "web", Config: events.Config{Health: json.RawMessage(`{"monitor_health":true,"boot_timeout":60,"missing_timeout":60}`)}})
 	e.heartbeat(ids[0], events.HealthOK, "")
 	e.healthOf(ids[0], events.HealthOK)
