@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,20 +121,39 @@ func startCluster(t *testing.T) []*server.Server {
 	return servers
 }
 
-// freePorts gives n different ports that were free a moment ago.
+// lastPort is the last one that freePorts has given.
+var lastPort struct {
+	sync.Mutex
+	n int
+}
+
+// freePorts gives n ports that are free, and that nobody else is given before a server
+// listens there: none twice, and all below those from which the system gives one to
+// whoever listens or connects without naming any.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for n := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // not before all are chosen
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		ports[n], _ = strconv.Atoi(port)
+	const lowest, highest = 10_000, 32_000
+	lastPort.Lock()
+	defer lastPort.Unlock()
+	if lastPort.n == 0 { // another run of the tests may be under way
+		lastPort.n = lowest + rand.IntN(highest-lowest)
 	}
-	return ports
+	var ports []int
+	for range highest - lowest {
+		if lastPort.n++; lastPort.n > highest {
+			lastPort.n = lowest
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(lastPort.n))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		if ports = append(ports, lastPort.n); len(ports) == n {
+			return ports
+		}
+	}
+	t.Fatal("no port is free")
+	return nil
 }
 
 // replicated has a process keep three copies of everything, and start out
