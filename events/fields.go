@@ -36,14 +36,11 @@ func SortedFields(fields []Field) Fields {
 
 // Get gives a field's value; nil where there is none.
 func (f Fields) Get(name string) json.RawMessage {
-	if n, ok := f.find(name); ok {
-		return f[n].Value
+	n, ok := slices.BinarySearchFunc(f, name, func(f Field, n string) int { return strings.Compare(f.Name, n) })
+	if !ok {
+		return nil
 	}
-	return nil
-}
-
-func (f Fields) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(f, name, func(f Field, n string) int { return strings.Compare(f.Name, n) })
+	return f[n].Value
 }
 
 // with is the fields with others laid over them, but for the names that a report
