@@ -105,7 +105,7 @@ func (s *Shadows) Read(ctx context.Context, domain events.DomainID, each func(st
 		if err != nil {
 			return fmt.Errorf("records of %s: %w", s.stream, err)
 		}
-		if m == nil { // the rest got too old meanwhile
+		if m == nil { // the rest has gone meanwhile
 			return nil
 		}
 		if events.Header(own(m.Header), events.HeaderType) != shadowDecided {
